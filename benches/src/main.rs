@@ -1,0 +1,2 @@
+//! Workloads and the harness that measures them.
+fn main() {}

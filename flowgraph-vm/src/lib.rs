@@ -1,0 +1,1 @@
+//! The flowgraph language and its virtual machine.

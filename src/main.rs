@@ -1,0 +1,2 @@
+//! The command `optimist`.
+fn main() {}
