@@ -317,6 +317,15 @@ impl<A: Atomics> Attempt<A> {
             .notify(self.locks.iter().filter(|lock| lock.saved & 1 != 0).map(|lock| lock.header.addr()));
     }
 
+    /// Wakes whoever waits for a change of an object with a buffered write that has just been committed. The caller has executed a
+    /// light fence since.
+    #[inline]
+    pub(crate) fn notify_buffered(&self) {
+        if self.domain.watchers.any() {
+            self.domain.watchers.notify(self.buffer.writes().iter().map(|write| write.place.header.addr()));
+        }
+    }
+
     /// Registers interest in everything read so far. The caller then validates: if that succeeds, any later change fires the watch.
     #[cold]
     pub(crate) fn watch(&mut self) -> Watch<A> {
@@ -453,6 +462,7 @@ impl<A: Atomics> Default for ReadLog<A> {
 impl<A: Atomics> ReadLog<A> {
     /// Appends a header.
     #[inline(always)]
+    #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the pointer is stored, not followed")]
     pub fn push(&mut self, header: *const A::Word) {
         if self.entries.len() == self.entries.capacity() {
             self.make_room();

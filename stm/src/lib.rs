@@ -23,6 +23,7 @@ pub mod buffer;
 pub mod clock;
 pub mod domain;
 pub mod header;
+mod history;
 mod membarrier;
 pub mod protocol;
 mod reclaim;
