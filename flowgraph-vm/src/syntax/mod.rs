@@ -1,5 +1,7 @@
-//! From text to syntax tree and back.
+//! From text to syntax tree, and back to tidy text.
 
-pub(crate) fn parse_literal(text: &str) -> Result<crate::literal::Literal, String> {
-    Err(format!("{text} is not a literal"))
-}
+pub mod ast;
+pub mod parser;
+pub mod token;
+
+pub(crate) use parser::parse_literal;
