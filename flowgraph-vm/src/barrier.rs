@@ -19,11 +19,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 pub use optimist_stm::abort::Abort;
 pub use optimist_stm::attempt::{Attempt, Savepoint};
-pub use optimist_stm::protocol::Protocol;
+pub use optimist_stm::protocol::{Any, Protocol};
+pub use optimist_stm::run::Interrupt;
 
 use optimist_stm::atomics::{Atomics, Native};
 use optimist_stm::attempt::Place;
-use optimist_stm::header::{FRESH, Header};
+use optimist_stm::header::FRESH;
 
 use crate::heap::{Meta, Mutator, Object};
 use crate::value::Value;
@@ -62,15 +63,6 @@ pub(crate) fn read_bits<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: O
     }
     // SAFETY: the object is reachable, and no collection frees what a running transaction has touched.
     unsafe { P::read(tx, place(object, index)) }
-}
-
-/// Reads a field of a mutable object.
-///
-/// # Errors
-/// The abort with which this attempt ends.
-#[inline(always)]
-pub(crate) fn read<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object, index: usize) -> Result<Value, Abort> {
-    read_bits::<P>(tx, heap, object, index).map(Value::from_bits)
 }
 
 /// Reads a field of an object whose meta word was seen frozen: immutable for good if the freezing has committed, which the
@@ -180,9 +172,10 @@ pub(crate) fn logged_objects(tx: &Attempt, list: &mut Vec<Object>) {
     }
 }
 
-/// Whether a header is locked, for assertions in tests.
-#[cfg(test)]
-pub(crate) fn is_locked(object: Object) -> bool {
-    // SAFETY: as in `read_bits`.
-    Header(unsafe { &*object.header() }.load(Relaxed)).is_locked()
+/// Runs `body` as a transaction of its own, under the protocol in force, as often as it takes to commit.
+///
+/// # Errors
+/// The error of the body; the transaction has been rolled back.
+pub(crate) fn transaction<R, E>(body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>) -> Result<R, E> {
+    optimist_stm::runtime::execute(optimist_stm::attempt::Mode::Update, body)
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use mutator::Mutator;
+pub(crate) use mutator::FUEL;
 pub use object::Kind;
 pub(crate) use object::{Meta, Object};
 pub use roots::Root;

@@ -199,9 +199,9 @@ impl Mutator {
         self.serial = 0;
     }
 
-    /// Bytes of memory that the running event has taken so far, in whole runs.
-    pub(crate) fn event_bytes(&self) -> usize {
-        self.event_bytes
+    /// Whether an event has begun and not ended.
+    pub fn is_in_event(&self) -> bool {
+        self.in_event
     }
 
     /// A new object, its fields not filled in yet: they must be before the next safepoint.

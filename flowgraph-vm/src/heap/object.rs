@@ -54,7 +54,7 @@ macro_rules! kinds {
             }
 
             /// What a program calls such a value.
-            pub const fn name(self) -> &'static str {
+            pub(crate) const fn name(self) -> &'static str {
                 match self { $( Kind::$variant => $name, )* }
             }
         }
@@ -66,12 +66,10 @@ kinds! {
     List = 1, "list";
     /// A record of an input: its header (a list of symbols), then its values.
     Record = 2, "record";
-    /// What a caught failure looks like: kind, message, place, value.
-    Failure = 3, "error";
     /// The chunks of an array. The shape is the sort of its elements; field 0 is the length.
-    Array = 4, "array";
+    Array = 3, "array";
     /// The ends of a queue: head and tail.
-    Queue = 5, "queue";
+    Queue = 4, "queue";
     /// A float whose exponent does not fit in a word.
     Float = RAW, "float";
     /// An integer beyond 61 bits: the shape is 1 when it is negative; limbs from the lowest.
@@ -105,7 +103,7 @@ const LENGTH_SHIFT: u32 = 32;
 
 /// An object's meta word.
 #[derive(Clone, Copy)]
-pub struct Meta(u64);
+pub(crate) struct Meta(u64);
 
 impl Meta {
     /// The meta word of a new object.
@@ -140,25 +138,25 @@ impl Meta {
     }
 
     /// What the object is.
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         Kind::from_byte(self.0 as u8)
     }
 
     /// Whether the object is of this kind; cheaper than asking for the kind.
     #[inline(always)]
-    pub fn is(self, kind: Kind) -> bool {
+    pub(crate) fn is(self, kind: Kind) -> bool {
         self.0 as u8 == kind as u8
     }
 
     /// The shape.
     #[inline(always)]
-    pub fn shape(self) -> u16 {
+    pub(crate) fn shape(self) -> u16 {
         (self.0 >> SHAPE_SHIFT) as u16
     }
 
     /// How many fields there are.
     #[inline(always)]
-    pub const fn fields(self) -> usize {
+    pub(crate) const fn fields(self) -> usize {
         (self.0 >> LENGTH_SHIFT) as usize
     }
 
@@ -191,7 +189,7 @@ impl Meta {
 
 /// The address of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Object(NonNull<AtomicU64>);
+pub(crate) struct Object(NonNull<AtomicU64>);
 
 // SAFETY: an address may travel; what it refers to is accessed through atomics alone.
 unsafe impl Send for Object {}
@@ -220,7 +218,7 @@ impl Object {
 
     /// The value that refers to this object.
     #[inline(always)]
-    pub fn value(self) -> Value {
+    pub(crate) fn value(self) -> Value {
         Value::object_at(self.address())
     }
 
@@ -240,7 +238,7 @@ impl Object {
 
     /// The meta word.
     #[inline(always)]
-    pub fn meta(self) -> Meta {
+    pub(crate) fn meta(self) -> Meta {
         Meta(self.word(0).load(Relaxed))
     }
 
@@ -276,7 +274,7 @@ impl Object {
 
     /// A field, read around the barriers.
     #[inline(always)]
-    pub fn get(self, index: usize) -> Value {
+    pub(crate) fn get(self, index: usize) -> Value {
         debug_assert!(self.meta().has_values());
         Value::from_bits(self.raw(index))
     }
