@@ -1,7 +1,9 @@
 //! Running blocks.
 
 use crate::flowgraph::fault::{Fault, RuntimeError};
-use crate::flowgraph::program::{Assign, Block, BlockId, Function, Operand, Program, Terminator};
+use crate::flowgraph::program::{
+    Assign, Block, BlockId, Function, Operand, Program, Terminator, VarId,
+};
 use crate::flowgraph::semantics::evaluate;
 use crate::literal::Literal;
 use crate::model::{Given, Limits, ModelError, begin};
@@ -32,7 +34,7 @@ pub(super) enum Next {
 /// A program being interpreted: its one environment, and the steps left.
 pub(super) struct Machine<'a> {
     program: &'a Program,
-    pub function: &'a Function,
+    pub(super) function: &'a Function,
     /// The value of each variable; `None` if it was never set.
     environment: Vec<Option<Literal>>,
     limits: Limits,
@@ -40,7 +42,7 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub fn new(
+    pub(super) fn new(
         program: &'a Program,
         function: &'a Function,
         given: &Given,
@@ -63,14 +65,14 @@ impl<'a> Machine<'a> {
     }
 
     /// The same, going on with a program that differs in its constants only by having more.
-    pub fn with_program<'b>(self, program: &'b Program) -> Machine<'b>
+    pub(super) fn with_program<'b>(self, program: &'b Program) -> Machine<'b>
     where
         'a: 'b,
     {
         Machine { program, ..self }
     }
 
-    pub fn run(&mut self, start: BlockId) -> Result<Literal, ModelError> {
+    pub(super) fn run(&mut self, start: BlockId) -> Result<Literal, ModelError> {
         let mut next = Next::Block(start);
         loop {
             match next {
@@ -90,7 +92,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Counts a step.
-    pub fn step(&mut self) -> Result<(), ModelError> {
+    pub(super) fn step(&mut self) -> Result<(), ModelError> {
         self.steps += 1;
         if self.steps > self.limits.steps {
             Err(ModelError::Limit("still running", self.limits.steps))
@@ -100,7 +102,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Carries out one operation.
-    pub fn assign(&mut self, assign: &Assign, block: &Block) -> Result<(), ModelError> {
+    pub(super) fn assign(&mut self, assign: &Assign, block: &Block) -> Result<(), ModelError> {
         let args: Vec<Literal> = assign
             .args
             .iter()
@@ -115,7 +117,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Follows the end of a block. `promote` only jumps.
-    pub fn end(&self, block: &Block) -> Result<Next, ModelError> {
+    pub(super) fn end(&self, block: &Block) -> Result<Next, ModelError> {
         let span = block.end.span;
         Ok(match block.end.terminator {
             Terminator::Goto(then) => Next::Block(then),
@@ -138,7 +140,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The value of an operand.
-    pub fn value(
+    pub(super) fn value(
         &self,
         operand: Operand,
         block: &Block,
@@ -157,7 +159,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Sets a variable from outside.
-    pub fn set(&mut self, var: crate::flowgraph::program::VarId, value: Literal) {
+    pub(super) fn set(&mut self, var: VarId, value: Literal) {
         self.environment[var.index()] = Some(value);
     }
 

@@ -259,7 +259,10 @@ fn p7_bytecode_traced() {
         Limits::default(),
     )
     .expect("traces");
+    let (_, list) = SQUARE.split_once('=').expect("an equals sign");
+    let optimized = format!("optimized:\n{}", traced.steps(&traced.optimized));
     expect![[r#"
+        optimized:
             pc = target
             guard_value bytecode SQUARE else bytecode_loop_promote_pc
             guard_value pc 2 else bytecode_loop_dispatch with bytecode=SQUARE
@@ -278,7 +281,7 @@ fn p7_bytecode_traced() {
             target = 2
             c = 0
             loop
-    "#]].assert_eq(&traced.steps(&traced.optimized).replace(SQUARE.split_once('=').expect("an equals sign").1, "SQUARE"));
+    "#]].assert_eq(&optimized.replace(list, "SQUARE"));
     assert_eq!(shown(&traced.output), "256");
     assert_eq!(prints(&bytecode, "op_jump_if_a_jump", &settings), "256");
 }
