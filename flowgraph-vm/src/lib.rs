@@ -3,6 +3,7 @@
 pub mod diagnostic;
 pub mod flowgraph;
 pub mod literal;
+pub mod model;
 pub mod source;
 pub mod syntax;
 

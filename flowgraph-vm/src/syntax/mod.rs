@@ -1,6 +1,7 @@
 //! From text to syntax tree, and back to tidy text.
 
 pub mod ast;
+pub mod format;
 pub mod parser;
 pub mod token;
 
