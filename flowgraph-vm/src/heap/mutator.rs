@@ -181,7 +181,7 @@ impl Mutator {
         object.address().wrapping_sub(self.fresh_start) < self.fresh_size || (self.serial != 0 && self.is_fresh_elsewhere(object))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn is_fresh_elsewhere(&self, object: Object) -> bool {
         !object.meta().is_large() && Block::of(object.address()).birth() == self.serial
     }
