@@ -7,6 +7,16 @@ pub mod model;
 pub mod source;
 pub mod syntax;
 
+pub mod barrier;
+mod builtins;
+mod bytecode;
+pub mod heap;
+mod host;
+mod interpreter;
+mod record;
+pub mod value;
+pub mod vm;
+
 pub use diagnostic::Diagnostic;
 pub use literal::{Int, Literal};
 pub use source::{Source, Span};

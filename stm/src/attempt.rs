@@ -1,0 +1,500 @@
+//! The descriptor of a running transaction: its snapshot and its logs.
+//!
+//! One descriptor per thread, reused from attempt to attempt, so that a steady transaction allocates nothing. Between attempts
+//! every log is empty. The logs are a kit that protocols share; each uses those it needs:
+//!
+//! | log | entry | used for |
+//! | --- | --- | --- |
+//! | [`reads`](Attempt::reads) | header | version validation |
+//! | [`values`](Attempt::values) | field, value | value validation |
+//! | [`locks`](Attempt::locks) | header, version before | locks held |
+//! | [`undo`](Attempt::undo) | field, value before | writes in place |
+//! | [`buffer`](Attempt::buffer) | header, field, value | writes kept back |
+//! | `born`, `replaced` | boxed value | who frees a value that does not fit a word |
+#![expect(unsafe_code, reason = "logs hold pointers to words whose lifetime the caller of a barrier guarantees")]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::abort::Abort;
+use crate::atomics::{Atomics, Native, Word};
+use crate::buffer::WriteBuffer;
+use crate::domain::{Domain, IDLE, NO_AGE, Slot};
+use crate::header::{Header, Owner};
+use crate::protocol::Calls;
+use crate::reclaim::Garbage;
+use crate::watch::{ANY_OBJECT, Watch};
+
+/// A field and the header of the object that it belongs to.
+#[derive(Debug)]
+pub struct Place<A: Atomics = Native> {
+    /// The header.
+    pub header: *const A::Word,
+    /// The field.
+    pub field: *const A::Word,
+}
+
+impl<A: Atomics> Clone for Place<A> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A: Atomics> Copy for Place<A> {}
+
+impl<A: Atomics> Place<A> {
+    /// The place of `field` in the object with this header.
+    #[inline(always)]
+    pub fn new(header: &A::Word, field: &A::Word) -> Self {
+        Place { header, field }
+    }
+
+    /// The header.
+    ///
+    /// # Safety
+    /// The object is still allocated.
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn header<'a>(self) -> &'a A::Word {
+        // SAFETY: by the caller's promise.
+        unsafe { &*self.header }
+    }
+
+    /// The field.
+    ///
+    /// # Safety
+    /// The object is still allocated.
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn field<'a>(self) -> &'a A::Word {
+        // SAFETY: by the caller's promise.
+        unsafe { &*self.field }
+    }
+
+    /// The bit of this field in [`Lock::saved`]; none for fields too far from the header.
+    #[inline(always)]
+    pub(crate) fn bit(self) -> u64 {
+        let distance = (self.field.addr() - self.header.addr()) / size_of::<A::Word>();
+        if distance < 64 { 1 << distance } else { 0 }
+    }
+}
+
+/// Frees a boxed value, given the word that holds the pointer to it.
+pub type DropWord = unsafe fn(u64);
+
+/// How an attempt runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Reads and writes, optimistically.
+    Update,
+    /// Reads only, without a log; whatever changed under it makes it run again.
+    ReadOnly,
+    /// Reads and writes with the irrevocable token: never aborted by others.
+    Irrevocable,
+}
+
+/// A lock held by the running attempt.
+#[derive(Debug)]
+pub struct Lock<A: Atomics> {
+    /// The locked header.
+    pub header: *const A::Word,
+    /// What it held before.
+    pub version: u64,
+    /// The fields whose old value is in the undo log since the last savepoint, by distance from the header. Bit 0, the header's
+    /// own, says that the object was written at all.
+    pub saved: u64,
+}
+
+/// The old value of a field written in place.
+#[derive(Debug)]
+pub struct Undo<A: Atomics> {
+    /// The field.
+    pub field: *const A::Word,
+    /// Its value before.
+    pub value: u64,
+}
+
+/// A field and the value read from it.
+#[derive(Debug)]
+pub struct ValueRead<A: Atomics> {
+    /// Where.
+    pub place: Place<A>,
+    /// The value read.
+    pub value: u64,
+}
+
+/// A boxed value and how to free it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owned {
+    pub(crate) word: u64,
+    pub(crate) drop: DropWord,
+}
+
+/// A position in the logs to which an attempt can be rolled back.
+#[derive(Clone, Copy, Debug)]
+pub struct Savepoint {
+    pub(crate) undo: usize,
+    pub(crate) buffer: usize,
+    pub(crate) born: usize,
+    pub(crate) replaced: usize,
+}
+
+/// The running transaction.
+#[derive(Debug)]
+pub struct Attempt<A: Atomics = Native> {
+    /// The newest version that the fast path may accept without asking: the snapshot, or 0 to send every access to the
+    /// protocol.
+    pub limit: u64,
+    /// Headers read.
+    pub reads: ReadLog<A>,
+    /// The moment whose state the transaction sees.
+    pub snapshot: u64,
+    /// How this attempt runs.
+    pub mode: Mode,
+    /// This transaction in the headers it locks.
+    pub owner: Owner,
+    /// Locks held.
+    pub locks: Vec<Lock<A>>,
+    /// Old values of fields written in place, oldest first.
+    pub undo: Vec<Undo<A>>,
+    /// Values read.
+    pub values: Vec<ValueRead<A>>,
+    /// Writes kept back.
+    pub buffer: WriteBuffer<A>,
+    /// The position in a fixed commit order, for protocols that have one.
+    pub position: u64,
+    pub(crate) born: Vec<Owned>,
+    pub(crate) replaced: Vec<Owned>,
+    /// Whom this transaction lost to, to be waited for after the rollback: slot and its count of ended transactions.
+    pub(crate) lost_to: Option<(usize, u64)>,
+    pub(crate) garbage: Garbage,
+    /// What the attempt that ended with [`Abort::Retry`] waits for; none if that has changed already.
+    pub(crate) blocked: Option<Watch<A>>,
+    /// The regime that this descriptor believes to be in force.
+    pub(crate) regime: u64,
+    /// Between begin and the end of an attempt.
+    running: bool,
+    /// How [`Any`](crate::protocol::Any) reaches the protocol in force.
+    pub(crate) calls: Option<&'static Calls<A>>,
+    age: u64,
+    domain: Arc<Domain<A>>,
+    slot: Arc<Slot<A>>,
+}
+
+impl<A: Atomics> Attempt<A> {
+    /// A descriptor in `domain`.
+    pub fn new(domain: &Arc<Domain<A>>) -> Self {
+        let slot = domain.enter();
+        Attempt {
+            limit: 0,
+            reads: ReadLog::default(),
+            snapshot: 0,
+            mode: Mode::Update,
+            owner: Owner::new(slot.index),
+            locks: Vec::new(),
+            undo: Vec::new(),
+            values: Vec::new(),
+            buffer: WriteBuffer::default(),
+            position: 0,
+            born: Vec::new(),
+            replaced: Vec::new(),
+            lost_to: None,
+            garbage: Garbage::default(),
+            blocked: None,
+            regime: 0,
+            running: false,
+            calls: None,
+            age: NO_AGE,
+            domain: domain.clone(),
+            slot,
+        }
+    }
+
+    /// The domain.
+    #[inline(always)]
+    pub fn domain(&self) -> &Domain<A> {
+        &self.domain
+    }
+
+    /// This transaction's slot.
+    #[inline(always)]
+    pub fn slot(&self) -> &Slot<A> {
+        &self.slot
+    }
+
+    /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
+        debug_assert!(!self.running);
+        self.running = true;
+        self.mode = mode;
+        self.snapshot = now;
+        // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
+        self.slot.active.store(now, Ordering::Relaxed);
+        A::light();
+    }
+
+    /// Whether an attempt is under way.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// Publishes that the transaction has ended.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self) {
+        self.running = false;
+        // Release pairs with the acquire in `Domain::oldest_active`: the reads of this transaction happen before whatever is
+        // freed because it is over.
+        self.slot.active.store(IDLE, Ordering::Release);
+    }
+
+    /// Whether the reads still hold: no object read has been locked by another or changed since the snapshot.
+    #[inline]
+    #[must_use]
+    pub fn reads_hold(&self) -> bool {
+        self.reads.entries.iter().all(|header| {
+            // SAFETY: whoever read the object promised that it stays allocated until the transaction ends. Relaxed: the caller
+            // has synchronised with the committers that matter through the clock.
+            let header = Header(unsafe { &**header }.load(Ordering::Relaxed));
+            header.0 <= self.snapshot || header.is_held_by(self.owner)
+        })
+    }
+
+    /// Writes the old values back, newest first, down to `to`.
+    pub fn undo_to(&mut self, to: usize) {
+        for entry in self.undo.drain(to..).rev() {
+            // SAFETY: as in `reads_hold`; the object is locked by this transaction. Release pairs with the acquire of the
+            // field in the read barrier, so that a reader of the restored value also sees the lock.
+            unsafe { &*entry.field }.store(entry.value, Ordering::Release);
+        }
+    }
+
+    /// Unlocks everything: what was written gets `version`, what was only locked its old one.
+    #[inline]
+    pub fn release_locks(&mut self, version: u64) {
+        self.unlock(version);
+        self.locks.clear();
+        A::light();
+        self.slot.wake();
+    }
+
+    /// [`release_locks`](Self::release_locks) of a commit: also wakes whoever waits for a change of the written objects.
+    #[inline]
+    pub fn publish_locks(&mut self, version: u64) {
+        self.unlock(version);
+        // Pairs with the heavy fence of a watcher: either it is seen here, or it sees the new versions.
+        A::light();
+        if self.domain.watchers.any() {
+            self.notify_watchers();
+        }
+        self.locks.clear();
+        self.slot.wake();
+    }
+
+    #[inline(always)]
+    fn unlock(&self, version: u64) {
+        for lock in &self.locks {
+            let version = if lock.saved & 1 == 0 { lock.version } else { version };
+            // SAFETY: whoever accessed the object promised that it stays allocated until the attempt has ended. Release pairs
+            // with the acquire of whoever locks next, and, through the field, with that of readers.
+            unsafe { &*lock.header }.store(version, Ordering::Release);
+        }
+    }
+
+    /// Registers interest in every commit.
+    #[cold]
+    pub(crate) fn watch_all(&mut self) -> Watch<A> {
+        Watch::register(&self.domain, std::iter::once(ANY_OBJECT))
+    }
+
+    #[cold]
+    fn notify_watchers(&self) {
+        self.domain
+            .watchers
+            .notify(self.locks.iter().filter(|lock| lock.saved & 1 != 0).map(|lock| lock.header.addr()));
+    }
+
+    /// Wakes whoever waits for a change of an object with a buffered write that has just been committed. The caller has executed a
+    /// light fence since.
+    #[inline]
+    pub(crate) fn notify_buffered(&self) {
+        if self.domain.watchers.any() {
+            self.domain.watchers.notify(self.buffer.writes().iter().map(|write| write.place.header.addr()));
+        }
+    }
+
+    /// Registers interest in everything read so far. The caller then validates: if that succeeds, any later change fires the watch.
+    #[cold]
+    pub(crate) fn watch(&mut self) -> Watch<A> {
+        let reads = self.reads.entries().iter().map(|header| header.addr());
+        let values = self.values.iter().map(|read| read.place.header.addr());
+        let locks = self.locks.iter().map(|lock| lock.header.addr());
+        Watch::register(&self.domain, reads.chain(values).chain(locks))
+    }
+
+    /// Notes that a boxed value was created for a field: freed if the attempt does not commit.
+    pub(crate) fn note_born(&mut self, word: u64, drop: DropWord) {
+        self.born.push(Owned { word, drop });
+    }
+
+    /// Notes that the committed value `word` will be unreachable once the attempt commits.
+    #[inline]
+    pub fn note_replaced(&mut self, word: u64, drop: DropWord) {
+        self.replaced.push(Owned { word, drop });
+    }
+
+    /// Frees the boxed values created since the first `to`.
+    pub(crate) fn drop_born(&mut self, to: usize) {
+        for owned in self.born.drain(to..) {
+            // SAFETY: the value was created by this attempt for a field that no longer holds it, and no other transaction
+            // follows a pointer before it has validated the field.
+            unsafe { (owned.drop)(owned.word) };
+        }
+    }
+
+    /// A position to which the logs can be rolled back.
+    pub(crate) fn mark(&mut self) -> Savepoint {
+        for lock in &mut self.locks {
+            lock.saved &= 1;
+        }
+        Savepoint {
+            undo: self.undo.len(),
+            buffer: self.buffer.mark(),
+            born: self.born.len(),
+            replaced: self.replaced.len(),
+        }
+    }
+
+    /// Rolls the kit's logs back to `savepoint`. Reads and locks stay, which is safe and at most conservative.
+    pub(crate) fn roll_back_to(&mut self, savepoint: Savepoint) {
+        self.undo_to(savepoint.undo);
+        for lock in &mut self.locks {
+            lock.saved &= 1;
+        }
+        self.buffer.roll_back_to(savepoint.buffer);
+        self.replaced.truncate(savepoint.replaced);
+        self.drop_born(savepoint.born);
+    }
+
+    /// The age that decides who waits for whom; taken at the first conflict and kept until the transaction commits.
+    pub(crate) fn age(&mut self) -> u64 {
+        if self.age == NO_AGE {
+            self.age = if self.mode == Mode::Irrevocable { 0 } else { self.domain.next_age() };
+            // Relaxed: a stale reading makes the other wait or give way once too often, never wrongly.
+            self.slot.age.store(self.age, Ordering::Relaxed);
+        }
+        self.age
+    }
+
+    /// Sets the age of an irrevocable transaction: older than all.
+    pub(crate) fn become_eldest(&mut self) {
+        self.age = 0;
+        self.slot.age.store(0, Ordering::Relaxed);
+    }
+
+    /// Forgets the age, after the commit.
+    #[inline(always)]
+    pub(crate) fn forget_age(&mut self) {
+        if self.age != NO_AGE {
+            self.age = NO_AGE;
+            self.slot.age.store(NO_AGE, Ordering::Relaxed);
+        }
+    }
+
+    /// Meets an object locked by another transaction: waits until it may have been released, or gives way.
+    ///
+    /// Deadlock is excluded by *wait-die* (Rosenkrantz, Stearns and Lewis, TODS 1978): a transaction that holds locks waits only
+    /// for younger ones. Whoever holds none may wait for anyone.
+    ///
+    /// # Errors
+    /// [`Abort::Locked`] if this transaction must release its locks first.
+    #[cold]
+    pub fn wait_for(&mut self, header: &A::Word, seen: Header) -> Result<(), Abort> {
+        if !A::CAN_WAIT {
+            return Err(Abort::Locked);
+        }
+        for _ in 0..SPINS {
+            A::spin();
+            if header.load(Ordering::Relaxed) != seen.0 {
+                return Ok(());
+            }
+        }
+        let other = self.domain.slot(seen.slot());
+        if !self.locks.is_empty() && self.age() > other.age.load(Ordering::Relaxed) {
+            self.lost_to = Some((seen.slot(), other.ended.load(Ordering::Relaxed)));
+            return Err(Abort::Locked);
+        }
+        self.age();
+        self.slot.counters.waits.increment();
+        other.wait_while(|| header.load(Ordering::Relaxed) == seen.0);
+        Ok(())
+    }
+}
+
+/// How often a waiter looks again before it parks: about as long as a short commit takes.
+const SPINS: usize = 48;
+
+impl<A: Atomics> Drop for Attempt<A> {
+    fn drop(&mut self) {
+        self.garbage.leave_to(&self.domain);
+        self.domain.leave(&self.slot);
+    }
+}
+
+/// The headers read, in order, possibly repeated.
+///
+/// A transaction that reads the same objects over and over would grow its log without bound; when the log is full, repetitions are
+/// dropped before it is allowed to grow.
+#[derive(Debug)]
+pub struct ReadLog<A: Atomics> {
+    entries: Vec<*const A::Word>,
+}
+
+impl<A: Atomics> Default for ReadLog<A> {
+    fn default() -> Self {
+        ReadLog { entries: Vec::new() }
+    }
+}
+
+impl<A: Atomics> ReadLog<A> {
+    /// Appends a header.
+    #[inline(always)]
+    #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the pointer is stored, not followed")]
+    pub fn push(&mut self, header: *const A::Word) {
+        if self.entries.len() == self.entries.capacity() {
+            self.make_room();
+        }
+        let length = self.entries.len();
+        // SAFETY: there is room for one more.
+        unsafe {
+            self.entries.as_mut_ptr().add(length).write(header);
+            self.entries.set_len(length + 1);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self) {
+        self.entries.sort_unstable();
+        self.entries.dedup();
+        let length = self.entries.len();
+        if length * 2 >= self.entries.capacity() {
+            self.entries.reserve(length.max(64));
+        }
+    }
+
+    /// Forgets all.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn entries(&self) -> &[*const A::Word] {
+        &self.entries
+    }
+}

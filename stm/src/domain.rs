@@ -1,0 +1,345 @@
+//! What the transactions of one heap share: the clock, the slots, and the token of the irrevocable one.
+//!
+//! Every word that a commit may write stands on a cache line of its own, so that reading one of them never costs a transfer
+//! because of a write to another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, RwLock};
+
+use crate::abort::{Abort, REASONS};
+use crate::atomics::{Atomics, Native, Word};
+use crate::header::FRESH;
+use crate::history::History;
+use crate::reclaim::Retired;
+use crate::watch::Watchers;
+
+/// The value of [`Slot::active`] while its thread runs no transaction.
+pub const IDLE: u64 = u64::MAX;
+
+/// The age of a transaction that has met no conflict yet: younger than every other.
+pub const NO_AGE: u64 = u64::MAX;
+
+/// The state shared by all transactions on one heap.
+///
+/// A heap belongs to one domain: two transactions in different domains do not see each other's locks.
+#[derive(Debug)]
+pub struct Domain<A: Atomics = Native> {
+    /// The global version clock. Its advance is the [`Clock`](crate::clock::Clock)'s business.
+    pub clock: CachePadded<A::Word>,
+    /// A sequence lock for protocols that need one: odd while a writer is inside.
+    pub sequence: CachePadded<A::Word>,
+    /// A plain lock for protocols that need one.
+    pub lock: CachePadded<A::Word>,
+    /// Replaced values for readers of older states.
+    pub(crate) history: History,
+    /// The protocol in force, as a number; see [`runtime`](crate::runtime). Constant in a domain of one protocol.
+    pub(crate) regime: CachePadded<A::Word>,
+    /// Tickets for the irrevocable token, taken.
+    tickets: CachePadded<A::Word>,
+    /// Tickets for the irrevocable token, served. The token is taken while the two differ.
+    served: CachePadded<A::Word>,
+    /// The source of ages.
+    ages: CachePadded<A::Word>,
+    /// Transactions that wait for a change.
+    pub(crate) watchers: Watchers<A>,
+    slots: RwLock<Slots<A>>,
+    /// Values retired by threads that have ended.
+    pub(crate) orphans: Mutex<Vec<Retired>>,
+}
+
+#[derive(Debug)]
+struct Slots<A: Atomics> {
+    all: Vec<Arc<Slot<A>>>,
+    free: Vec<usize>,
+}
+
+impl<A: Atomics> Default for Domain<A> {
+    fn default() -> Self {
+        Domain {
+            clock: CachePadded::new(A::Word::new(FRESH)),
+            sequence: CachePadded::new(A::Word::new(0)),
+            lock: CachePadded::new(A::Word::new(0)),
+            history: History::default(),
+            regime: CachePadded::new(A::Word::new(0)),
+            tickets: CachePadded::new(A::Word::new(0)),
+            served: CachePadded::new(A::Word::new(0)),
+            ages: CachePadded::new(A::Word::new(1)),
+            watchers: Watchers::default(),
+            slots: RwLock::new(Slots { all: Vec::new(), free: Vec::new() }),
+            orphans: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl<A: Atomics> Domain<A> {
+    /// Takes a slot for a new descriptor.
+    pub(crate) fn enter(&self) -> Arc<Slot<A>> {
+        let mut slots = self.slots.write();
+        if let Some(index) = slots.free.pop() {
+            return slots.all[index].clone();
+        }
+        let slot = Arc::new(Slot::new(slots.all.len()));
+        slots.all.push(slot.clone());
+        slot
+    }
+
+    /// Gives a slot back. Its counters stay, so that totals never shrink.
+    pub(crate) fn leave(&self, slot: &Slot<A>) {
+        debug_assert_eq!(slot.active.load(Ordering::Relaxed), IDLE);
+        self.slots.write().free.push(slot.index);
+    }
+
+    /// The slot with this index.
+    pub(crate) fn slot(&self, index: usize) -> Arc<Slot<A>> {
+        self.slots.read().all[index].clone()
+    }
+
+    /// All slots ever taken.
+    pub fn slots(&self) -> Vec<Arc<Slot<A>>> {
+        self.slots.read().all.clone()
+    }
+
+    /// The next age: larger, which is to say younger, than every earlier one. Relaxed: only the order within the counter matters.
+    pub(crate) fn next_age(&self) -> u64 {
+        self.ages.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes the token of the irrevocable transaction, in the order of asking.
+    ///
+    /// # Errors
+    /// [`Abort::Busy`] where the platform cannot wait and the token is taken.
+    pub(crate) fn take_token(&self) -> Result<(), Abort> {
+        if !A::CAN_WAIT {
+            // Acquire pairs with the release in `give_token`: what the last holder did is visible to the next.
+            let served = self.served.load(Ordering::Acquire);
+            return match self.tickets.compare_exchange(served, served + 1, Ordering::AcqRel) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Abort::Busy),
+            };
+        }
+        let ticket = self.tickets.fetch_add(1, Ordering::AcqRel);
+        let mut spins = 0;
+        // Acquire pairs with the release in `give_token`.
+        while self.served.load(Ordering::Acquire) != ticket {
+            spins += 1;
+            if spins < 64 {
+                A::spin();
+            } else {
+                park(address(&self.served), || self.served.load(Ordering::Acquire) != ticket, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the token to the next in line.
+    pub(crate) fn give_token(&self) {
+        // Only the holder writes `served`. Release pairs with the acquire in `take_token`.
+        let ticket = self.served.load(Ordering::Relaxed);
+        self.served.store(ticket + 1, Ordering::Release);
+        if A::CAN_WAIT {
+            unpark_all(address(&self.served));
+        }
+    }
+
+    /// Whether somebody holds or waits for the irrevocable token.
+    pub fn token_is_taken(&self) -> bool {
+        self.served.load(Ordering::Acquire) != self.tickets.load(Ordering::Acquire)
+    }
+
+    /// The smallest begin stamp among the running transactions, or [`IDLE`]. What was unlinked by a commit with a smaller
+    /// stamp can be reached by none of them.
+    pub fn oldest_active(&self) -> u64 {
+        // Pairs with the light fence after a transaction has published itself: either its store is seen below, or its reads
+        // come after this point and find what was unlinked before gone.
+        A::heavy();
+        self.slots.read().all.iter().map(|slot| slot.active.load(Ordering::Acquire)).min().unwrap_or(IDLE)
+    }
+}
+
+/// What one running transaction shows to the others. One per descriptor, reused by later ones.
+#[derive(Debug)]
+pub struct Slot<A: Atomics = Native> {
+    pub(crate) index: usize,
+    /// The clock when the running transaction began, or [`IDLE`].
+    pub(crate) active: CachePadded<A::Word>,
+    /// The age of the transaction, or [`NO_AGE`].
+    pub(crate) age: A::Word,
+    /// How many transactions this slot has ended.
+    pub(crate) ended: A::Word,
+    /// Not zero while somebody may be parked on this slot.
+    waiters: CachePadded<A::Word>,
+    pub(crate) counters: Counters,
+}
+
+impl<A: Atomics> Slot<A> {
+    fn new(index: usize) -> Self {
+        Slot {
+            index,
+            active: CachePadded::new(A::Word::new(IDLE)),
+            age: A::Word::new(NO_AGE),
+            ended: A::Word::new(0),
+            waiters: CachePadded::new(A::Word::new(0)),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Parks the caller until the transaction in this slot has ended or released something, or `blocked` turns false.
+    pub(crate) fn wait_while(&self, blocked: impl Fn() -> bool) {
+        self.waiters.store(1, Ordering::Relaxed);
+        // Pairs with the light fence in `wake`: either the owner sees the waiter, or `blocked` sees what the owner released.
+        A::heavy();
+        // The time limit bounds the damage of a wake-up consumed by a waiter that had already left.
+        park(address(&self.waiters), blocked, Some(Duration::from_millis(2)));
+    }
+
+    /// Wakes whoever is parked on this slot. Called by the owner after it has released its locks and executed a light fence.
+    #[inline(always)]
+    pub(crate) fn wake(&self) {
+        if A::CAN_WAIT && self.waiters.load(Ordering::Relaxed) != 0 {
+            self.wake_parked();
+        }
+    }
+
+    #[cold]
+    fn wake_parked(&self) {
+        self.waiters.store(0, Ordering::Relaxed);
+        unpark_all(address(&self.waiters));
+    }
+}
+
+pub(crate) fn address<T>(value: &T) -> usize {
+    std::ptr::from_ref(value).addr()
+}
+
+#[expect(unsafe_code, reason = "parking_lot_core's functions are unsafe because of the address they share")]
+pub(crate) fn park(address: usize, blocked: impl Fn() -> bool, limit: Option<Duration>) {
+    // SAFETY: the address is that of a word of ours, so no other user of the parking lot has it; the callbacks neither panic
+    // nor park.
+    unsafe {
+        parking_lot_core::park(
+            address,
+            blocked,
+            || (),
+            |_, _| (),
+            parking_lot_core::DEFAULT_PARK_TOKEN,
+            limit.map(|limit| std::time::Instant::now() + limit),
+        );
+    }
+}
+
+#[expect(unsafe_code, reason = "parking_lot_core's functions are unsafe because of the address they share")]
+pub(crate) fn unpark_all(address: usize) {
+    // SAFETY: as in `park`.
+    unsafe {
+        parking_lot_core::unpark_all(address, parking_lot_core::DEFAULT_UNPARK_TOKEN);
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
+        /// The counters of one slot. Only the owner writes them, with plain stores; anyone may read.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($(#[doc = $doc])+ pub(crate) $name: Counter,)+
+            pub(crate) aborts: [Counter; REASONS],
+        }
+
+        /// Totals over all slots of a domain.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Statistics {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+            /// Attempts that ended without committing, by reason.
+            pub aborts: [u64; REASONS],
+        }
+
+        impl Statistics {
+            /// The names and values of the counters, without the aborts.
+            #[must_use]
+            pub fn counters(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)+]
+            }
+
+            /// What has been counted since `earlier`.
+            #[must_use]
+            pub fn since(&self, earlier: &Statistics) -> Statistics {
+                let mut aborts = self.aborts;
+                for (now, before) in aborts.iter_mut().zip(earlier.aborts) {
+                    *now -= before;
+                }
+                Statistics { $($name: self.$name - earlier.$name,)+ aborts }
+            }
+
+            fn add(&mut self, counters: &Counters) {
+                $(self.$name += counters.$name.get();)+
+                for (total, counter) in self.aborts.iter_mut().zip(&counters.aborts) {
+                    *total += counter.get();
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Transactions committed.
+    commits;
+    /// Snapshots moved forward in place of an abort.
+    extensions;
+    /// Commits that validated their reads because others had committed meanwhile.
+    validations;
+    /// Times a transaction parked because of another one.
+    waits;
+    /// Transactions that ran irrevocably, by request or as the last resort.
+    irrevocable;
+    /// Transactions rolled back because their body failed or panicked.
+    failures;
+}
+
+impl Statistics {
+    /// All aborted attempts.
+    #[must_use]
+    pub fn aborted(&self) -> u64 {
+        self.aborts.iter().sum()
+    }
+
+    /// The aborts that occurred, with their reasons.
+    pub fn aborts_by_reason(&self) -> impl Iterator<Item = (Abort, u64)> + '_ {
+        Abort::ALL.iter().map(|reason| (*reason, self.aborts[*reason as usize])).filter(|(_, count)| *count > 0)
+    }
+
+    /// Attempts for each commit; 1 without any conflict.
+    #[must_use]
+    pub fn attempts_per_commit(&self) -> f64 {
+        if self.commits == 0 { 0.0 } else { (self.commits + self.aborted()) as f64 / self.commits as f64 }
+    }
+}
+
+impl<A: Atomics> Domain<A> {
+    /// The totals over all threads, ended ones included. Counts of running transactions may be missing.
+    pub fn statistics(&self) -> Statistics {
+        let mut total = Statistics::default();
+        for slot in &self.slots.read().all {
+            total.add(&slot.counters);
+        }
+        total
+    }
+}
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one. Relaxed load and store: only the owner of the slot writes.
+    #[inline(always)]
+    pub(crate) fn increment(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,331 @@
+//! `eager`: encounter-time locks, writes in place with undo, snapshot extension.
+//!
+//! *Source.* Felber, Fetzer and Riegel, "Dynamic performance tuning of word-based software transactional memory" (PPoPP 2008:
+//! write-through with encounter-time locking and snapshot extension), with the versioned lock in the object's header in place of
+//! a hashed table, and one check of the header per read in place of two.
+//!
+//! *Guarantee.* Opaque. Not privatisation-safe: a doomed writer may still have to restore an object that a later transaction has
+//! made private.
+//!
+//! *Cost.* A read: two loads, a comparison, one log entry. A first write to an object: one compare-and-swap and two log entries, whatever
+//! the size of the write set; the header of a written object leads straight to its log entry. A commit: one locked instruction with
+//! [`Gv1`], and no validation if nobody else has committed since the snapshot.
+//!
+//! # Why one check suffices
+//!
+//! A read loads the field, then the header. Suppose the header was unlocked at version `v <= snapshot` although the field's value was
+//! not the one that the commit of `v` left there. Then either
+//!
+//! 1. the value was written later, by a transaction that held the lock. The field's load acquires that store, so the header's load
+//!    sees that lock or something later. Whatever that transaction did, it released the object with a stamp taken after the store: a commit's, or
+//!    (rule 5 of the contract) a rollback's. A stamp is newer than any snapshot taken before it, and the snapshots taken after it see the
+//!    final value. So the header was newer than the snapshot, a contradiction; or
+//! 2. the value was older than the snapshot's. But the snapshot's load of the clock acquires everything committed up to it.
+//!
+//! # The recipe for compiled code
+//!
+//! ```text
+//! read:   value  = load [object + field]          ; acquire: a plain load on x86-64
+//!         header = load [object + HEADER]         ; relaxed
+//!         if header > [tx + LIMIT]  goto slow     ; unsigned; locked headers have the top bit
+//!         if [tx + READS_END] == [tx + READS_CAP] goto grow
+//!         store [[tx + READS_END]] = object; [tx + READS_END] += 8
+//! write:  header = load [object + HEADER]
+//!         if header & OWNER_MASK == [tx + OWNER]  goto held
+//!         if header > [tx + LIMIT]  goto slow
+//!         cmpxchg [object + HEADER], header → [tx + OWNER] | entry ; on failure goto slow
+//!         append {header, version, saved = bit(field) | 1} to locks
+//! save:   append {field, load [object + field]} to undo
+//!         store [object + field] = value
+//! held:   entry = header & ENTRY_MASK; if saved(entry) has bit(field) store [object + field] = value
+//!         else set it, goto save
+//! ```
+//!
+//! The log of a read goes away where the object was read or locked before on the same path, the whole barrier where the
+//! object was born in this transaction or is frozen.
+#![expect(unsafe_code, reason = "dereferences places that the caller of the barrier keeps alive")]
+
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+use super::{Info, Protocol};
+use crate::abort::Abort;
+use crate::atomics::{Atomics, Word};
+use crate::attempt::{Attempt, DropWord, Lock, Mode, Place, Undo};
+use crate::clock::{Clock, Gv1};
+use crate::header::Header;
+
+/// Encounter-time locking in place. `C` is the clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Eager<C: Clock = Gv1>(PhantomData<C>);
+
+impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
+    const INFO: Info = Info {
+        name: "eager",
+        source: "Felber, Fetzer, Riegel: Dynamic performance tuning of word-based STM, PPoPP 2008",
+        opaque: true,
+        privatisation_safe: false,
+        readers_never_abort: false,
+        ordered: false,
+        in_place: true,
+    };
+
+    const EAGER: bool = true;
+
+    #[inline(always)]
+    fn begin(tx: &mut Attempt<A>) -> Result<(), Abort> {
+        let now = C::now(tx.domain());
+        tx.snapshot = now;
+        // An irrevocable transaction must lock what it reads, so every access goes the slow way.
+        tx.limit = if tx.mode == Mode::Irrevocable { 0 } else { now };
+        Ok(())
+    }
+
+    #[inline(always)]
+    unsafe fn read(tx: &mut Attempt<A>, place: Place<A>) -> Result<u64, Abort> {
+        // SAFETY: the caller keeps the object alive.
+        let (field, header) = unsafe { (place.field(), place.header()) };
+        // Acquire pairs with the release of a write in place; see "Why one check suffices".
+        let value = field.load(Ordering::Acquire);
+        // Relaxed: ordered after the field by its acquire.
+        if header.load(Ordering::Relaxed) <= tx.limit {
+            tx.reads.push(place.header);
+            return Ok(value);
+        }
+        // SAFETY: as above.
+        unsafe { Self::read_slow(tx, place) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_only(tx: &mut Attempt<A>, place: Place<A>) -> Result<u64, Abort> {
+        // SAFETY: the caller keeps the object alive.
+        let (field, header) = unsafe { (place.field(), place.header()) };
+        // As in `read`, without the log.
+        let value = field.load(Ordering::Acquire);
+        if header.load(Ordering::Relaxed) <= tx.limit {
+            return Ok(value);
+        }
+        // SAFETY: as above.
+        unsafe { Self::read_only_slow(tx, place) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(tx: &mut Attempt<A>, place: Place<A>, value: u64, drop: Option<DropWord>) -> Result<(), Abort> {
+        // SAFETY: by the caller's promise.
+        unsafe { Self::write_or(tx, place, value, drop, Self::write_slow) }
+    }
+
+    fn validate(tx: &mut Attempt<A>) -> Result<(), Abort> {
+        extend::<A, C>(tx, 0)
+    }
+
+    #[inline(always)]
+    fn commit(tx: &mut Attempt<A>) -> Result<(), Abort> {
+        if !tx.locks.is_empty() {
+            commit_writes::<A, C>(tx)?;
+        }
+        tx.reads.clear();
+        Ok(())
+    }
+
+    fn rollback(tx: &mut Attempt<A>) {
+        tx.reads.clear();
+        if tx.locks.is_empty() {
+            return;
+        }
+        if crate::mutant!(A, "unlock-before-undo", false, true) {
+            let version = C::stamp(tx.domain(), tx.snapshot).version;
+            tx.release_locks(version);
+            tx.undo_to(0);
+            return;
+        }
+        tx.undo_to(0);
+        // Rule 5: a reader may have loaded a value that has just been undone.
+        let reuse = crate::mutant!(A, "version-reused-after-abort", false, true);
+        let version = C::stamp(tx.domain(), tx.snapshot).version;
+        if reuse {
+            for lock in &mut tx.locks {
+                lock.saved = 0;
+            }
+        }
+        tx.release_locks(version);
+    }
+}
+
+impl<C: Clock> Eager<C> {
+    /// The fast path of a write, which is the same for every clock; `slow` takes over where it does not apply.
+    #[inline(always)]
+    pub(super) unsafe fn write_or<A: Atomics>(
+        tx: &mut Attempt<A>,
+        place: Place<A>,
+        value: u64,
+        drop: Option<DropWord>,
+        slow: super::any::Write<A>,
+    ) -> Result<(), Abort> {
+        // SAFETY: the caller keeps the object alive.
+        let (field, header) = unsafe { (place.field(), place.header()) };
+        let seen = Header(header.load(Ordering::Relaxed));
+        if seen.0 <= tx.limit {
+            let entry = tx.locks.len();
+            // Acquire pairs with the release of the last unlock: the old value saved below is the committed one.
+            if header.compare_exchange(seen.0, tx.owner.lock(entry), Ordering::Acquire).is_ok() {
+                tx.locks.push(Lock { header: place.header, version: seen.0, saved: place.bit() | 1 });
+                save(tx, place, drop);
+                // Release pairs with the acquire in `read`.
+                field.store(value, Ordering::Release);
+                return Ok(());
+            }
+        } else if seen.is_held_by(tx.owner) {
+            save_again(tx, place, seen, drop);
+            field.store(value, Ordering::Release);
+            return Ok(());
+        }
+        // SAFETY: as above.
+        unsafe { slow(tx, place, value, drop) }
+    }
+
+    /// The object is locked, or newer than the snapshot, or this transaction locks what it reads.
+    #[cold]
+    #[inline(never)]
+    unsafe fn read_slow<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>) -> Result<u64, Abort> {
+        // SAFETY: the caller keeps the object alive.
+        let (field, header) = unsafe { (place.field(), place.header()) };
+        loop {
+            let value = field.load(Ordering::Acquire);
+            let seen = Header(header.load(Ordering::Relaxed));
+            if seen.is_held_by(tx.owner) {
+                return Ok(value);
+            }
+            if seen.is_locked() {
+                tx.wait_for(header, seen)?;
+            } else if tx.mode == Mode::Irrevocable {
+                if lock(tx, place, seen) {
+                    return Ok(field.load(Ordering::Relaxed));
+                }
+            } else if seen.0 <= tx.limit {
+                tx.reads.push(place.header);
+                return Ok(value);
+            } else {
+                extend::<A, C>(tx, seen.0)?;
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn read_only_slow<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>) -> Result<u64, Abort> {
+        if tx.mode == Mode::Irrevocable {
+            // SAFETY: as promised by the caller.
+            return unsafe { Self::read_slow(tx, place) };
+        }
+        // SAFETY: the caller keeps the object alive.
+        let (field, header) = unsafe { (place.field(), place.header()) };
+        loop {
+            let value = field.load(Ordering::Acquire);
+            let seen = Header(header.load(Ordering::Relaxed));
+            if seen.is_locked() {
+                tx.wait_for(header, seen)?;
+            } else if seen.0 <= tx.limit {
+                return Ok(value);
+            } else {
+                C::observe(tx.domain(), seen.0);
+                return Err(Abort::Snapshot);
+            }
+        }
+    }
+
+    /// The object is locked by another, newer than the snapshot, or somebody was faster.
+    #[cold]
+    #[inline(never)]
+    unsafe fn write_slow<A: Atomics>(
+        tx: &mut Attempt<A>,
+        place: Place<A>,
+        value: u64,
+        drop: Option<DropWord>,
+    ) -> Result<(), Abort> {
+        // SAFETY: the caller keeps the object alive.
+        let (field, header) = unsafe { (place.field(), place.header()) };
+        loop {
+            let seen = Header(header.load(Ordering::Relaxed));
+            if seen.is_held_by(tx.owner) {
+                save_again(tx, place, seen, drop);
+                field.store(value, Ordering::Release);
+                return Ok(());
+            }
+            if seen.is_locked() {
+                tx.wait_for(header, seen)?;
+            } else if seen.0 > tx.snapshot && tx.mode != Mode::Irrevocable {
+                extend::<A, C>(tx, seen.0)?;
+            } else {
+                lock(tx, place, seen);
+            }
+        }
+    }
+}
+
+/// Takes the lock of an unlocked object. What follows finds it by its header.
+fn lock<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header) -> bool {
+    // SAFETY: the caller of the barrier keeps the object alive.
+    let header = unsafe { place.header() };
+    // Acquire pairs with the release of the last unlock.
+    let taken = header.compare_exchange(seen.0, tx.owner.lock(tx.locks.len()), Ordering::Acquire).is_ok();
+    if taken {
+        tx.locks.push(Lock { header: place.header, version: seen.0, saved: 0 });
+    }
+    taken
+}
+
+/// Saves the old value of a field whose object this transaction holds.
+#[inline(always)]
+fn save<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, drop: Option<DropWord>) {
+    // SAFETY: the caller of the barrier keeps the object alive. Relaxed: nobody else writes a locked object.
+    let value = unsafe { place.field() }.load(Ordering::Relaxed);
+    tx.undo.push(Undo { field: place.field, value });
+    if let Some(drop) = drop {
+        tx.note_replaced(value, drop);
+    }
+}
+
+/// Saves the old value of a field unless that has been done since the last savepoint.
+#[inline]
+fn save_again<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header, drop: Option<DropWord>) {
+    let lock = &mut tx.locks[seen.entry()];
+    let bit = place.bit();
+    // A boxed value is replaced by every write and must be noted each time.
+    if lock.saved & bit == 0 || drop.is_some() {
+        lock.saved |= bit | 1;
+        save(tx, place, drop);
+    }
+}
+
+/// Moves the snapshot to the present if everything read so far still holds there. `version` is what made it necessary.
+#[cold]
+#[inline(never)]
+fn extend<A: Atomics, C: Clock>(tx: &mut Attempt<A>, version: u64) -> Result<(), Abort> {
+    C::observe(tx.domain(), version);
+    let now = C::now(tx.domain());
+    if !crate::mutant!(A, "extension-without-validation", tx.reads_hold(), true) {
+        return Err(Abort::Extension);
+    }
+    tx.snapshot = now;
+    if tx.mode != Mode::Irrevocable {
+        tx.limit = now;
+    }
+    tx.slot().counters.extensions.increment();
+    Ok(())
+}
+
+/// Stamps and releases the written objects.
+#[inline]
+fn commit_writes<A: Atomics, C: Clock>(tx: &mut Attempt<A>) -> Result<(), Abort> {
+    let stamp = C::stamp(tx.domain(), tx.snapshot);
+    if !stamp.exclusive && tx.mode != Mode::Irrevocable {
+        tx.slot().counters.validations.increment();
+        if !crate::mutant!(A, "no-commit-validation", tx.reads_hold(), true) {
+            return Err(Abort::Validation);
+        }
+    }
+    tx.undo.clear();
+    tx.publish_locks(stamp.version);
+    Ok(())
+}

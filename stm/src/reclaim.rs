@@ -1,0 +1,109 @@
+//! Reclamation: when a value that nobody can reach any more is freed.
+//!
+//! 1. A transaction publishes the clock at its begin in its slot, and [`IDLE`](crate::domain::IDLE) at its end. There is no
+//!    second announcement: this is the one that the snapshot comes from.
+//! 2. What a commit makes unreachable is *retired* with the clock read after that commit.
+//! 3. It is freed when no running transaction began at or before that stamp: whoever began later found it already unlinked.
+//! 4. The collector advances the clock, so that rule 3 is met in the end even if nobody else commits.
+//!
+//! The idea is epoch-based reclamation (Fraser, "Practical lock-freedom", 2004) with the version clock as the epoch, so
+//! that a transaction pins nothing beside its snapshot.
+#![expect(unsafe_code, reason = "frees values through type-erased pointers")]
+
+use std::sync::atomic::Ordering;
+
+use crate::atomics::{Atomics, Word};
+use crate::attempt::{Attempt, DropWord, Owned};
+use crate::domain::Domain;
+
+/// A value waiting to be freed.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    value: Owned,
+    stamp: u64,
+}
+
+// SAFETY: values reach the heap only through `TVar<T>` and the like, which require `T: Send`.
+unsafe impl Send for Retired {}
+
+/// The values retired by one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Garbage {
+    retired: Vec<Retired>,
+    /// How many there may be before the next collection.
+    limit: usize,
+    /// Dropping a value may retire others; those wait for the next collection.
+    collecting: bool,
+}
+
+/// How many values are retired at least between two collections.
+const BATCH: usize = 256;
+
+impl Garbage {
+    pub(crate) fn leave_to<A: Atomics>(&mut self, domain: &Domain<A>) {
+        domain.orphans.lock().append(&mut self.retired);
+    }
+}
+
+/// Retires the values that the transaction just committed has replaced.
+#[cold]
+#[inline(never)]
+pub(crate) fn retire_replaced<A: Atomics>(tx: &mut Attempt<A>) {
+    // Acquire: at least the stamp of the commit that unlinked the values.
+    let stamp = tx.domain().clock.load(Ordering::Acquire) + 1;
+    let Attempt { replaced, garbage, .. } = tx;
+    garbage.retired.extend(replaced.drain(..).map(|value| Retired { value, stamp }));
+    collect_if_due(tx);
+}
+
+/// Retires one value that no transaction that begins from now on can reach.
+///
+/// # Safety
+/// `drop` may be called on `word` on any thread once no transaction that runs now is left.
+pub(crate) unsafe fn retire<A: Atomics>(tx: &mut Attempt<A>, word: u64, drop: DropWord) {
+    let stamp = tx.domain().clock.load(Ordering::Acquire) + 1;
+    tx.garbage.retired.push(Retired { value: Owned { word, drop }, stamp });
+    if tx.slot().active.load(Ordering::Relaxed) == crate::domain::IDLE {
+        collect_if_due(tx);
+    }
+}
+
+/// As [`retire`], for a thread without a descriptor.
+///
+/// # Safety
+/// As [`retire`].
+pub(crate) unsafe fn retire_orphan<A: Atomics>(domain: &Domain<A>, word: u64, drop: DropWord) {
+    let stamp = domain.clock.load(Ordering::Acquire) + 1;
+    domain.orphans.lock().push(Retired { value: Owned { word, drop }, stamp });
+}
+
+fn collect_if_due<A: Atomics>(tx: &mut Attempt<A>) {
+    if tx.garbage.retired.len() >= tx.garbage.limit.max(BATCH) && !tx.garbage.collecting {
+        collect(tx);
+    }
+}
+
+/// Frees what can be freed. Must not be called within a transaction.
+#[cold]
+pub(crate) fn collect<A: Atomics>(tx: &mut Attempt<A>) {
+    tx.garbage.collecting = true;
+    let mut candidates = std::mem::take(&mut tx.garbage.retired);
+    if let Some(mut orphans) = tx.domain().orphans.try_lock() {
+        candidates.append(&mut orphans);
+    }
+    // Rule 4. Two: a stamp is the clock plus one, and rule 3 asks for a later begin.
+    tx.domain().clock.fetch_add(2, Ordering::AcqRel);
+    let oldest = tx.domain().oldest_active();
+    candidates.retain(|retired| {
+        let reachable = retired.stamp >= oldest;
+        if !reachable {
+            // SAFETY: rule 3: no running transaction can have reached the value.
+            unsafe { (retired.value.drop)(retired.value.word) };
+        }
+        reachable
+    });
+    tx.garbage.retired.append(&mut candidates);
+    // What is left is waited for by some long transaction; looking again too soon would be quadratic.
+    tx.garbage.limit = tx.garbage.retired.len() * 2;
+    tx.garbage.collecting = false;
+}

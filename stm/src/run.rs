@@ -1,0 +1,242 @@
+//! The loop around a transaction: begin, body, commit, and again after an abort.
+//!
+//! *Progress.* A transaction that has lost [`PATIENCE`] times takes the irrevocable token and runs once more under it, never to be
+//! aborted; the token is given in the order of asking. So a transaction is attempted at most `PATIENCE + 1` times, however many others
+//! run against it.
+
+use std::sync::atomic::Ordering;
+
+use crate::abort::Abort;
+use crate::atomics::{Atomics, Native, Word};
+use crate::attempt::{Attempt, Mode};
+use crate::protocol::Protocol;
+use crate::watch::Watch;
+
+/// How often a transaction may lose before it runs irrevocably.
+pub const PATIENCE: u32 = 3;
+
+/// Why a body did not return a value: an abort that the loop deals with, or an error of the caller's own.
+#[derive(Debug)]
+pub enum Interrupt<E> {
+    /// The attempt must end; the loop decides what follows.
+    Abort(Abort),
+    /// The transaction must be rolled back and the error returned.
+    Error(E),
+}
+
+impl<E> From<Abort> for Interrupt<E> {
+    #[inline(always)]
+    fn from(abort: Abort) -> Self {
+        Interrupt::Abort(abort)
+    }
+}
+
+/// Why a transaction that must not block ended without a value.
+#[derive(Debug)]
+pub enum Stop<E, A: Atomics = Native> {
+    /// The error of the body.
+    Error(E),
+    /// The body retried: it is to be run again when the watch fires.
+    Blocked(Watch<A>),
+}
+
+/// Rolls an attempt back if its body unwinds.
+struct Unwinding<'a, A: Atomics, P: Protocol<A>> {
+    tx: &'a mut Attempt<A>,
+    protocol: std::marker::PhantomData<P>,
+}
+
+impl<A: Atomics, P: Protocol<A>> Drop for Unwinding<'_, A, P> {
+    fn drop(&mut self) {
+        self.tx.slot().counters.failures.increment();
+        roll_back::<P, A>(self.tx);
+        let mode = self.tx.mode;
+        finish_irrevocable(self.tx, mode);
+        self.tx.forget_age();
+    }
+}
+
+/// Runs `body` as a transaction under `P` until it commits.
+///
+/// # Errors
+/// The error of the body, after the transaction has been rolled back.
+///
+/// # Panics
+/// If the body panics, after the transaction has been rolled back.
+///
+/// # Atomicity
+/// Everything the body reads belongs to one state, and everything it writes becomes visible at once or not at all.
+///
+/// # Abort safety
+/// The body runs once for each attempt; whatever it does beside its transactional accesses is repeated.
+#[inline]
+pub fn run<P: Protocol<A>, A: Atomics, R, E>(
+    tx: &mut Attempt<A>,
+    mode: Mode,
+    mut body: impl FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>,
+) -> Result<R, E> {
+    match transact::<P, A, R, E>(tx, mode, true, &mut body) {
+        Ok(value) => Ok(value),
+        Err(Interrupt::Error(error)) => Err(error),
+        Err(Interrupt::Abort(_)) => unreachable!("in a domain of one protocol that one is in force"),
+    }
+}
+
+/// The loop of [`run`]. It leaves it with [`Abort::Regime`] if the protocol is not in force and, unless it `blocks`, with
+/// [`Abort::Retry`] if the body retried and what it waits for is in `tx.blocked`.
+#[inline]
+pub(crate) fn transact<P: Protocol<A>, A: Atomics, R, E>(
+    tx: &mut Attempt<A>,
+    wanted: Mode,
+    blocks: bool,
+    body: &mut impl FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>,
+) -> Result<R, Interrupt<E>> {
+    let mut failed = 0;
+    let mut mode = wanted;
+    if mode == Mode::Irrevocable {
+        start_irrevocable(tx);
+    }
+    loop {
+        let outcome = attempt::<P, A, R, E>(tx, mode, body);
+        match outcome {
+            Ok(_) => {}
+            Err(Interrupt::Error(_)) => tx.slot().counters.failures.increment(),
+            Err(Interrupt::Abort(reason)) => {
+                tx.slot().counters.aborts[reason as usize].increment();
+                if reason == Abort::Retry {
+                    // The token is not kept over a wait.
+                    finish_irrevocable(tx, mode);
+                    mode = wanted;
+                    if !blocks && tx.blocked.is_some() {
+                        tx.forget_age();
+                        return outcome;
+                    }
+                    if let Some(watch) = tx.blocked.take() {
+                        watch.wait();
+                    }
+                    if mode == Mode::Irrevocable {
+                        start_irrevocable(tx);
+                    }
+                    continue;
+                }
+                if reason != Abort::Regime {
+                    mode = after_abort(tx, mode, reason, &mut failed);
+                    continue;
+                }
+            }
+        }
+        finish_irrevocable(tx, mode);
+        tx.forget_age();
+        return outcome;
+    }
+}
+
+/// One attempt: begin, body, commit or rollback.
+///
+/// # Errors
+/// What interrupted it; it has been rolled back.
+#[inline(always)]
+pub fn attempt<P: Protocol<A>, A: Atomics, R, E>(
+    tx: &mut Attempt<A>,
+    mode: Mode,
+    body: &mut impl FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>,
+) -> Result<R, Interrupt<E>> {
+    let now = tx.domain().clock.load(Ordering::Acquire);
+    tx.enter(mode, now);
+    // Relaxed: the light fence in `enter` orders it after the slot was published; see the rules in `runtime`.
+    let in_force = tx.domain().regime.load(Ordering::Relaxed) == tx.regime;
+    let begun = if in_force { P::begin(tx) } else { Err(Abort::Regime) };
+    if let Err(abort) = begun {
+        // Nothing was begun, so nothing is rolled back.
+        tx.leave();
+        return Err(abort.into());
+    }
+    let outcome = {
+        let guard = Unwinding::<A, P> { tx: &mut *tx, protocol: std::marker::PhantomData };
+        let outcome = body(&mut *guard.tx);
+        std::mem::forget(guard);
+        outcome
+    };
+    let error = match outcome {
+        Ok(value) => match P::commit(tx) {
+            Ok(()) => {
+                committed(tx);
+                return Ok(value);
+            }
+            Err(abort) => Interrupt::Abort(abort),
+        },
+        Err(error) => error,
+    };
+    if matches!(error, Interrupt::Abort(Abort::Retry)) {
+        watch_reads::<P, A>(tx);
+    }
+    roll_back::<P, A>(tx);
+    Err(error)
+}
+
+/// After a commit: values are handed over, waiters woken.
+#[inline(always)]
+fn committed<A: Atomics>(tx: &mut Attempt<A>) {
+    tx.slot().counters.commits.increment();
+    tx.leave();
+    if !tx.born.is_empty() {
+        tx.born.clear();
+    }
+    if !tx.replaced.is_empty() {
+        crate::reclaim::retire_replaced(tx);
+    }
+}
+
+/// Prepares the wait of a transaction that retries; see the rules of [`watch`](crate::watch).
+#[cold]
+fn watch_reads<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
+    let watch = P::watch(tx);
+    tx.blocked = P::validate(tx).is_ok().then_some(watch);
+}
+
+fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
+    P::rollback(tx);
+    tx.leave();
+    tx.replaced.clear();
+    tx.drop_born(0);
+    let ended = &tx.slot().ended;
+    ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    tx.slot().wake();
+}
+
+#[cold]
+#[inline(never)]
+fn after_abort<A: Atomics>(tx: &mut Attempt<A>, mode: Mode, reason: Abort, failed: &mut u32) -> Mode {
+    *failed += 1;
+    if mode == Mode::Irrevocable {
+        return mode;
+    }
+    if *failed >= PATIENCE || reason == Abort::Irrevocable {
+        start_irrevocable(tx);
+        return Mode::Irrevocable;
+    }
+    tx.age();
+    // Whoever lost to a transaction that is still running would most likely lose to it again.
+    if let Some((slot, ended)) = tx.lost_to.take() {
+        let other = tx.domain().slot(slot);
+        other.wait_while(|| other.ended.load(Ordering::Relaxed) == ended);
+    }
+    mode
+}
+
+#[cold]
+fn start_irrevocable<A: Atomics>(tx: &mut Attempt<A>) {
+    while tx.domain().take_token().is_err() {
+        A::spin();
+    }
+    tx.become_eldest();
+    tx.slot().counters.irrevocable.increment();
+}
+
+/// Gives the token back if this transaction holds it.
+#[inline]
+fn finish_irrevocable<A: Atomics>(tx: &mut Attempt<A>, mode: Mode) {
+    if mode == Mode::Irrevocable {
+        tx.domain().give_token();
+    }
+}

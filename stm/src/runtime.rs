@@ -1,0 +1,285 @@
+//! The process-wide heap: one domain, one descriptor per thread, and the protocol in force.
+//!
+//! All [`TVar`](crate::TVar)s and all objects of virtual machines live in one domain, so that a Rust program can share them. One
+//! protocol is in force at a time; it changes only while no transaction runs:
+//!
+//! 1. A transaction publishes itself in its slot, then looks at the regime; if that is not the one it is compiled for, it withdraws.
+//! 2. Whoever changes the regime first marks it as changing, then waits until every slot is idle, then sets the new one.
+//! 3. The two meet through the light and the heavy fence: a transaction that did not see the mark is seen in its slot.
+//! 4. A [`Lease`] keeps the regime for as long as it is held; others that want a different one wait.
+#![expect(unsafe_code, reason = "one descriptor per thread, reached by pointer")]
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::atomics::Native;
+use crate::attempt::{Attempt, DropWord, Mode};
+use crate::domain::{Domain, IDLE, Statistics};
+use crate::protocol::{Any, Kind, Shipped};
+use crate::run::{Interrupt, Stop, transact};
+
+/// The regime while it is being changed.
+const CHANGING: u64 = u64::MAX;
+
+static DOMAIN: LazyLock<Arc<Domain>> = LazyLock::new(|| {
+    crate::membarrier::register();
+    Arc::default()
+});
+
+/// Who has asked for the regime to stay. The mutex also orders changes.
+struct Leases {
+    kind: Kind,
+    count: usize,
+}
+
+static LEASES: Mutex<Leases> = Mutex::new(Leases { kind: Kind::Eager, count: 0 });
+static RELEASED: Condvar = Condvar::new();
+
+/// The domain of this process.
+#[must_use]
+pub fn domain() -> &'static Arc<Domain> {
+    &DOMAIN
+}
+
+/// Totals over all transactions of this process.
+#[must_use]
+pub fn statistics() -> Statistics {
+    DOMAIN.statistics()
+}
+
+/// The protocol in force.
+#[must_use]
+pub fn protocol() -> Kind {
+    LEASES.lock().kind
+}
+
+/// Keeps a protocol in force while it lives. See [`lease`].
+#[derive(Debug)]
+#[must_use = "the protocol stays in force only while the lease is held"]
+pub struct Lease {
+    kind: Kind,
+    _not_send: std::marker::PhantomData<*mut ()>,
+}
+
+impl Lease {
+    /// The protocol held in force.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+        let mut leases = LEASES.lock();
+        leases.count -= 1;
+        if leases.count == 0 {
+            RELEASED.notify_all();
+        }
+    }
+}
+
+thread_local! {
+    static DESCRIPTOR: Cell<*mut Attempt> = const { Cell::new(ptr::null_mut()) };
+    static OWNER: Descriptor = const { Descriptor };
+    /// How many leases this thread holds.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Frees the thread's descriptor when the thread ends.
+struct Descriptor;
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let descriptor = DESCRIPTOR.replace(ptr::null_mut());
+        if !descriptor.is_null() {
+            // SAFETY: the pointer came from `Box::into_raw` and has just been taken out of the only place that held it.
+            let mut descriptor = unsafe { Box::from_raw(descriptor) };
+            crate::reclaim::collect(&mut descriptor);
+        }
+    }
+}
+
+/// Puts `kind` in force and keeps it there while the lease lives. Waits until leases for other protocols are gone and no
+/// transaction runs.
+///
+/// # Panics
+/// If this thread runs a transaction, or holds a lease for another protocol: it would wait for itself.
+pub fn lease(kind: Kind) -> Lease {
+    assert!(!in_transaction(), "the protocol cannot be chosen within a transaction");
+    let mut leases = LEASES.lock();
+    while leases.kind != kind && leases.count > 0 {
+        assert!(HELD.get() == 0, "this thread holds a lease for `{}` and asks for `{kind}`", leases.kind);
+        RELEASED.wait(&mut leases);
+    }
+    if leases.kind != kind {
+        // Rule 2. Relaxed: the heavy fence inside `oldest_active` publishes the mark.
+        DOMAIN.regime.store(CHANGING, Ordering::Relaxed);
+        let mut rounds = 0_u32;
+        while DOMAIN.oldest_active() != IDLE {
+            rounds += 1;
+            if rounds < 16 {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+        }
+        leases.kind = kind;
+        DOMAIN.regime.store(kind as u64, Ordering::Release);
+    }
+    leases.count += 1;
+    HELD.set(HELD.get() + 1);
+    Lease { kind, _not_send: std::marker::PhantomData }
+}
+
+/// Whether this thread runs a transaction.
+#[must_use]
+pub fn in_transaction() -> bool {
+    let descriptor = DESCRIPTOR.get();
+    // SAFETY: the descriptor belongs to this thread and lives until the thread ends; only a field is read, by value.
+    !descriptor.is_null() && unsafe { (*descriptor).is_running() }
+}
+
+/// The thread's descriptor.
+#[inline(always)]
+fn descriptor() -> *mut Attempt {
+    let descriptor = DESCRIPTOR.get();
+    if descriptor.is_null() { new_descriptor() } else { descriptor }
+}
+
+#[cold]
+#[inline(never)]
+fn new_descriptor() -> *mut Attempt {
+    // Registers the destructor that frees the descriptor.
+    OWNER.with(|_| ());
+    let mut descriptor = Box::new(Attempt::new(&DOMAIN));
+    adopt(&mut descriptor, protocol());
+    let descriptor = Box::into_raw(descriptor);
+    DESCRIPTOR.set(descriptor);
+    descriptor
+}
+
+/// Runs a transaction in this thread's descriptor, under the protocol in force. The body gets the bare descriptor and reaches the
+/// heap through `Any`'s barriers; see [`atomically`](crate::atomically) for the typed face.
+///
+/// # Errors
+/// The error of the body, after the transaction has been rolled back.
+///
+/// # Panics
+/// If called within a transaction of this thread, or if the body panics.
+///
+/// # Atomicity
+/// As [`run::run`](crate::run::run).
+///
+/// # Abort safety
+/// As [`run::run`](crate::run::run).
+#[inline]
+pub fn execute<R, E>(mode: Mode, mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>) -> Result<R, E> {
+    let tx = idle_descriptor();
+    loop {
+        match transact::<Any, Native, R, E>(tx, mode, true, &mut body) {
+            Ok(value) => return Ok(value),
+            Err(Interrupt::Error(error)) => return Err(error),
+            // Rule 1: look again. Taking the lock waits for a change in progress.
+            Err(Interrupt::Abort(_)) => adopt(tx, protocol()),
+        }
+    }
+}
+
+/// As [`execute`], but where the body retries, control returns with what it waits for.
+///
+/// # Errors
+/// [`Stop::Error`] with the error of the body, [`Stop::Blocked`] if it retried; the transaction has been rolled back in both cases.
+///
+/// # Panics
+/// As [`execute`].
+#[inline]
+pub fn execute_event<R, E>(
+    mode: Mode,
+    mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>,
+) -> Result<R, Stop<E>> {
+    let tx = idle_descriptor();
+    loop {
+        match transact::<Any, Native, R, E>(tx, mode, false, &mut body) {
+            Ok(value) => return Ok(value),
+            Err(Interrupt::Error(error)) => return Err(Stop::Error(error)),
+            Err(Interrupt::Abort(_)) => match tx.blocked.take() {
+                Some(watch) => return Err(Stop::Blocked(watch)),
+                None => adopt(tx, protocol()),
+            },
+        }
+    }
+}
+
+/// As [`execute`], compiled for the shipped protocol `P`, which is put in force if another one is.
+///
+/// # Errors
+/// As [`execute`].
+///
+/// # Panics
+/// As [`execute`], and as [`lease`].
+#[inline]
+pub fn execute_with<P: Shipped, R, E>(
+    mode: Mode,
+    mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>,
+) -> Result<R, E> {
+    let tx = idle_descriptor();
+    if tx.regime == P::KIND as u64 {
+        match transact::<P, Native, R, E>(tx, mode, true, &mut body) {
+            Ok(value) => return Ok(value),
+            Err(Interrupt::Error(error)) => return Err(error),
+            Err(Interrupt::Abort(_)) => {}
+        }
+    }
+    let _lease = lease(P::KIND);
+    let tx = idle_descriptor();
+    adopt(tx, P::KIND);
+    match transact::<P, Native, R, E>(tx, mode, true, &mut body) {
+        Ok(value) => Ok(value),
+        Err(Interrupt::Error(error)) => Err(error),
+        Err(Interrupt::Abort(_)) => unreachable!("the lease keeps the protocol in force"),
+    }
+}
+
+#[inline(always)]
+fn idle_descriptor() -> &'static mut Attempt {
+    let descriptor = descriptor();
+    // SAFETY: the descriptor belongs to this thread and lives until the thread ends; callers use the reference within one
+    // call. It is not borrowed already: a borrow exists only within a transaction, which the assertion excludes (the flag is
+    // read by value first).
+    unsafe {
+        assert!(
+            !(*descriptor).is_running(),
+            "a transaction within a transaction: pass `tx` on instead of starting another"
+        );
+        &mut *descriptor
+    }
+}
+
+#[cold]
+fn adopt(tx: &mut Attempt, kind: Kind) {
+    tx.calls = Some(kind.calls());
+    tx.regime = kind as u64;
+}
+
+/// Retires a value from outside or inside a transaction of this thread.
+///
+/// # Safety
+/// `drop` may be called on `word` on any thread once no transaction that runs now is left.
+pub(crate) unsafe fn retire(word: u64, drop: DropWord) {
+    let descriptor = DESCRIPTOR.get();
+    // SAFETY: as promised by the caller. The pending list of a running transaction's descriptor must not be touched through a
+    // second reference, so a value retired within a transaction goes to the orphans.
+    unsafe {
+        if descriptor.is_null() || (*descriptor).is_running() {
+            crate::reclaim::retire_orphan(&DOMAIN, word, drop);
+        } else {
+            crate::reclaim::retire(&mut *descriptor, word, drop);
+        }
+    }
+}

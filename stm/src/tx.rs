@@ -1,0 +1,297 @@
+//! Running transactions: `atomically` and its relatives, and the handle that a body gets.
+#![expect(unsafe_code, reason = "calls the barriers")]
+
+use std::marker::PhantomData;
+
+use crate::abort::Abort;
+use crate::attempt::{Attempt, Mode, Place};
+use crate::protocol::{Any, Protocol, Shipped};
+use crate::run::{Interrupt, Stop};
+use crate::runtime;
+
+/// What a transaction's body returns: a value, or the abort that a barrier reported.
+pub type Result<T> = std::result::Result<T, Abort>;
+
+/// A running transaction: reads and writes.
+///
+/// `P` is the protocol; by default the one in force, whichever it is.
+#[derive(Debug)]
+pub struct Tx<'a, P: Protocol = Any> {
+    pub(crate) attempt: &'a mut Attempt,
+    protocol: PhantomData<P>,
+}
+
+/// A running transaction that only reads.
+#[derive(Debug)]
+pub struct ReadTx<'a, P: Protocol = Any> {
+    attempt: &'a mut Attempt,
+    protocol: PhantomData<P>,
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<P: super::Protocol> Sealed for super::Tx<'_, P> {}
+    impl<P: super::Protocol> Sealed for super::ReadTx<'_, P> {}
+}
+
+/// Whatever can read transactional variables: [`Tx`] and [`ReadTx`].
+pub trait Read: sealed::Sealed {
+    /// Reads a word.
+    ///
+    /// # Errors
+    /// An [`Abort`], to be passed on with `?`.
+    ///
+    /// # Safety
+    /// The object stays allocated until the attempt ends.
+    unsafe fn read_word(&mut self, place: Place) -> Result<u64>;
+}
+
+impl<P: Protocol> Read for Tx<'_, P> {
+    #[inline(always)]
+    unsafe fn read_word(&mut self, place: Place) -> Result<u64> {
+        // SAFETY: by the caller's promise.
+        unsafe { P::read(self.attempt, place) }
+    }
+}
+
+impl<P: Protocol> Read for ReadTx<'_, P> {
+    #[inline(always)]
+    unsafe fn read_word(&mut self, place: Place) -> Result<u64> {
+        // SAFETY: by the caller's promise.
+        unsafe { P::read_only(self.attempt, place) }
+    }
+}
+
+impl<'a, P: Protocol> Tx<'a, P> {
+    /// The face of a running attempt.
+    #[inline(always)]
+    pub fn new(attempt: &'a mut Attempt) -> Self {
+        Tx { attempt, protocol: PhantomData }
+    }
+
+    /// The bare descriptor, for layers with barriers of their own.
+    #[inline(always)]
+    pub fn attempt(&mut self) -> &mut Attempt {
+        self.attempt
+    }
+
+    /// Gives up this attempt and runs the transaction again once something that it has read changes. Blocks the thread meanwhile (an
+    /// event of the dispatcher is put aside and blocks nothing).
+    ///
+    /// The idea and the name are from Harris, Marlow, Peyton Jones and Herlihy, "Composable memory transactions" (PPoPP 2005).
+    ///
+    /// # Errors
+    /// Always [`Abort::Retry`], to be passed on with `?`.
+    ///
+    /// ```
+    /// # use optimist_stm::{TVar, Tx, Result};
+    /// fn take(tx: &mut Tx, queue: &TVar<Vec<u32>>) -> Result<u32> {
+    ///     let mut items = queue.get(tx)?;
+    ///     let Some(item) = items.pop() else { return tx.retry() };
+    ///     queue.set(tx, items)?;
+    ///     Ok(item)
+    /// }
+    /// ```
+    #[inline]
+    pub fn retry<T>(&mut self) -> Result<T> {
+        Err(Abort::Retry)
+    }
+
+    /// Goes on if `condition` holds, else as [`retry`](Self::retry).
+    ///
+    /// # Errors
+    /// [`Abort::Retry`] if it does not hold.
+    #[inline]
+    pub fn check(&mut self, condition: bool) -> Result<()> {
+        if condition { Ok(()) } else { Err(Abort::Retry) }
+    }
+
+    /// Runs `first`; if that retries, undoes what it wrote and runs `second`. If both retry, the transaction waits for a change in
+    /// anything that either has read.
+    ///
+    /// # Errors
+    /// An [`Abort`], to be passed on with `?`.
+    pub fn or_else<T>(
+        &mut self,
+        first: impl FnOnce(&mut Tx<'_, P>) -> Result<T>,
+        second: impl FnOnce(&mut Tx<'_, P>) -> Result<T>,
+    ) -> Result<T> {
+        let savepoint = P::savepoint(self.attempt);
+        match first(&mut Tx::new(self.attempt)) {
+            Err(Abort::Retry) => {
+                P::rollback_to(self.attempt, savepoint);
+                second(&mut Tx::new(self.attempt))
+            }
+            other => other,
+        }
+    }
+
+    /// Runs `body` as a closed nested transaction: if it fails with an error of its own, what it wrote is undone and the error is a
+    /// value of the enclosing transaction. An abort ends the whole attempt.
+    ///
+    /// # Errors
+    /// An [`Abort`], to be passed on with `?`.
+    ///
+    /// # Atomicity
+    /// What the body wrote becomes visible with the enclosing transaction. What it read is validated even if it failed.
+    pub fn nested<T, E>(
+        &mut self,
+        body: impl FnOnce(&mut Tx<'_, P>) -> std::result::Result<T, Interrupt<E>>,
+    ) -> Result<std::result::Result<T, E>> {
+        let savepoint = P::savepoint(self.attempt);
+        match body(&mut Tx::new(self.attempt)) {
+            Ok(value) => Ok(Ok(value)),
+            Err(Interrupt::Abort(abort)) => Err(abort),
+            Err(Interrupt::Error(error)) => {
+                P::rollback_to(self.attempt, savepoint);
+                Ok(Err(error))
+            }
+        }
+    }
+}
+
+/// Runs `body` as a transaction under the protocol in force, as often as it takes to commit.
+///
+/// # Panics
+/// If called within a transaction, or if the body panics; the transaction is then rolled back.
+///
+/// # Atomicity
+/// Everything the body reads belongs to one state, and everything it writes becomes visible at once. A body that panics or errs has
+/// written nothing.
+///
+/// # Abort safety
+/// The body runs once for each attempt, so it should do nothing that cannot be repeated.
+///
+/// ```
+/// use optimist_stm::{TVar, atomically};
+///
+/// let (a, b) = (TVar::new(10), TVar::new(0));
+/// atomically(|tx| {
+///     let amount = a.get(tx)?;
+///     a.set(tx, 0)?;
+///     b.modify(tx, |b| b + amount)
+/// });
+/// assert_eq!((a.load(), b.load()), (0, 10));
+/// ```
+///
+/// A reference must not leave its transaction:
+///
+/// ```compile_fail
+/// use optimist_stm::{TVar, atomically};
+///
+/// let name = TVar::new(String::from("x"));
+/// let leaked: &String = atomically(|tx| name.with(tx, |name| name));
+/// ```
+#[inline]
+pub fn atomically<T>(mut body: impl FnMut(&mut Tx<'_>) -> Result<T>) -> T {
+    let outcome: std::result::Result<T, Never> =
+        runtime::execute(Mode::Update, |attempt| Ok(body(&mut Tx::new(attempt))?));
+    match outcome {
+        Ok(value) => value,
+    }
+}
+
+/// As [`atomically`], with a body that may fail for reasons of its own.
+///
+/// # Errors
+/// The error of the body, after the transaction has been rolled back.
+///
+/// # Panics
+/// As [`atomically`].
+///
+/// ```
+/// use optimist_stm::{Interrupt, TVar, try_atomically};
+///
+/// let balance = TVar::new(10);
+/// let outcome = try_atomically(|tx| {
+///     balance.modify(tx, |b| b - 20)?;
+///     if balance.get(tx)? < 0 {
+///         return Err(Interrupt::Error("overdrawn"));
+///     }
+///     Ok(())
+/// });
+/// assert_eq!((outcome, balance.load()), (Err("overdrawn"), 10));
+/// ```
+#[inline]
+pub fn try_atomically<T, E>(
+    mut body: impl FnMut(&mut Tx<'_>) -> std::result::Result<T, Interrupt<E>>,
+) -> std::result::Result<T, E> {
+    runtime::execute(Mode::Update, |attempt| body(&mut Tx::new(attempt)))
+}
+
+/// As [`try_atomically`], for an event loop: where the body retries, control returns with what it waits for instead of blocking.
+///
+/// # Errors
+/// [`Stop::Error`] with the error of the body, [`Stop::Blocked`] if it retried; the transaction has been rolled back in both cases.
+///
+/// # Panics
+/// As [`atomically`].
+#[inline]
+pub fn try_event<T, E>(
+    mode: Mode,
+    mut body: impl FnMut(&mut Tx<'_>) -> std::result::Result<T, Interrupt<E>>,
+) -> std::result::Result<T, Stop<E>> {
+    runtime::execute_event(mode, |attempt| body(&mut Tx::new(attempt)))
+}
+
+/// As [`atomically`], compiled for the protocol `P`, which is put in force if another one is.
+///
+/// # Panics
+/// As [`atomically`] and [`runtime::lease`].
+#[inline]
+pub fn atomically_with<P: Shipped, T>(mut body: impl FnMut(&mut Tx<'_, P>) -> Result<T>) -> T {
+    let outcome: std::result::Result<T, Never> =
+        runtime::execute_with::<P, _, _>(Mode::Update, |attempt| Ok(body(&mut Tx::new(attempt))?));
+    match outcome {
+        Ok(value) => value,
+    }
+}
+
+/// Runs a transaction that only reads. It keeps no log and validates nothing, so it is the cheapest way to look at several variables at once.
+///
+/// # Panics
+/// As [`atomically`].
+///
+/// # Abort safety
+/// The body runs again if something changes while it reads.
+#[inline]
+pub fn read_only<T>(mut body: impl FnMut(&mut ReadTx<'_>) -> Result<T>) -> T {
+    let outcome: std::result::Result<T, Never> =
+        runtime::execute(Mode::ReadOnly, |attempt| Ok(body(&mut ReadTx { attempt, protocol: PhantomData })?));
+    match outcome {
+        Ok(value) => value,
+    }
+}
+
+/// As [`read_only`], compiled for the protocol `P`.
+///
+/// # Panics
+/// As [`atomically_with`].
+#[inline]
+pub fn read_only_with<P: Shipped, T>(mut body: impl FnMut(&mut ReadTx<'_, P>) -> Result<T>) -> T {
+    let outcome: std::result::Result<T, Never> = runtime::execute_with::<P, _, _>(Mode::ReadOnly, |attempt| {
+        Ok(body(&mut ReadTx { attempt, protocol: PhantomData })?)
+    });
+    match outcome {
+        Ok(value) => value,
+    }
+}
+
+/// Runs a transaction irrevocably: at most one at a time, never aborted, so that its body runs once unless it retries. Others go on
+/// and wait only for the objects it has touched.
+///
+/// Welc, Saha and Adl-Tabatabai, "Irrevocable transactions and their applications" (SPAA 2008).
+///
+/// # Errors
+/// The error of the body, after the transaction has been rolled back.
+///
+/// # Panics
+/// As [`atomically`].
+pub fn irrevocably<T, E>(
+    mut body: impl FnMut(&mut Tx<'_>) -> std::result::Result<T, Interrupt<E>>,
+) -> std::result::Result<T, E> {
+    runtime::execute(Mode::Irrevocable, |attempt| body(&mut Tx::new(attempt)))
+}
+
+/// The error of a body that has none.
+enum Never {}
