@@ -166,8 +166,13 @@ fn record(machine: &mut Machine<'_>, anchor: BlockId, limits: Limits) -> Result<
                 },
                 _,
             ) => {
-                let value = machine.value(Operand::Var(var), block, block.end.span)?;
-                steps.push(Step::Guard(guard(var, Condition::Value(value), then), id));
+                // What was never set cannot be guarded, and need not be: nothing follows from it.
+                if let Some(value) = machine.get(var) {
+                    steps.push(Step::Guard(
+                        guard(var, Condition::Value(value.clone()), then),
+                        id,
+                    ));
+                }
             }
             (&Terminator::PrintAndStop(value), _) => {
                 return Ok(Trace {
