@@ -22,6 +22,7 @@ use crate::buffer::WriteBuffer;
 use crate::domain::{Domain, IDLE, NO_AGE, Slot};
 use crate::header::{Header, Owner};
 use crate::protocol::Calls;
+use crate::protocol::ordered::ANY_POSITION;
 use crate::reclaim::Garbage;
 use crate::watch::{ANY_OBJECT, Watch};
 
@@ -196,7 +197,7 @@ impl<A: Atomics> Attempt<A> {
             undo: Vec::new(),
             values: Vec::new(),
             buffer: WriteBuffer::default(),
-            position: 0,
+            position: ANY_POSITION,
             born: Vec::new(),
             replaced: Vec::new(),
             lost_to: None,
