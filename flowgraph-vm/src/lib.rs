@@ -52,6 +52,15 @@ pub fn check(source: &Arc<Source>, hosts: &[HostFunction]) -> Vec<Diagnostic> {
     examine(source, hosts).1
 }
 
+/// The text of a program, formatted.
+///
+/// # Errors
+///
+/// The mistakes of a text that does not parse.
+pub fn fmt(source: &Source) -> Result<String, Vec<Diagnostic>> {
+    syntax::format::format(source)
+}
+
 fn examine(source: &Arc<Source>, hosts: &[HostFunction]) -> (Option<Program>, Vec<Diagnostic>) {
     let (file, diagnostics) = syntax::parser::parse(source.text());
     if !diagnostics.is_empty() {

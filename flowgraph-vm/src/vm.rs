@@ -252,6 +252,15 @@ impl Vm {
         self.shared.program.function(name)
     }
 
+    /// The register code of a core program as text, as it is run from a block with these variables given; empty for a program of functions.
+    pub fn core_listing(&self, start: BlockId, given: &[VarId]) -> String {
+        match self.shared.program.core() {
+            Some(_) => compile(&self.shared.program, FunctionId(0), start, given, &self.shared.constants)
+                .map_or_else(|_| String::new(), |code| code.listing()),
+            None => String::new(),
+        }
+    }
+
     /// The register code of a function as text.
     pub fn listing(&self, function: FunctionId) -> String {
         self.shared.codes[function.index()].listing()

@@ -218,7 +218,7 @@ pub enum Terminator {
     },
     /// `print_and_stop(v)`: prints and ends the run of a core program, or the event of a function.
     PrintAndStop(Operand),
-    /// `promote(v) goto L`.
+    /// `promote(v) goto L`: only jumps, except for the compiling tiers. A variable that was never set is no failure here.
     Promote {
         /// What to specialise to.
         value: Operand,

@@ -182,7 +182,7 @@ impl Mutator {
             || (self.serial != 0 && self.is_fresh_elsewhere(object))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn is_fresh_elsewhere(&self, object: Object) -> bool {
         !object.meta().is_large() && Block::of(object.address()).birth() == self.serial
     }

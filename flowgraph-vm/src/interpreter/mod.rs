@@ -187,9 +187,10 @@ impl<'a> Machine<'a> {
         if self.worker.mutator.must_stop() {
             let top = self.base + self.code().template.len();
             let (stack, saved) = (&self.worker.stack[..top], &self.worker.saved);
+            let owns = self.shared.heap.addresses();
             self.worker.mutator.safepoint(|roots| {
                 roots.extend(stack.iter().chain(saved).filter_map(|value| value.object()));
-                crate::barrier::logged_objects(tx, roots);
+                crate::barrier::logged_objects(tx, &owns, roots);
             });
             let heap = &self.shared.heap;
             if heap.is_over_limit() {
@@ -431,6 +432,30 @@ impl<'a> Machine<'a> {
                 Opcode::Add => arithmetic!(word, Value::add_ints, std::ops::Add::add),
                 Opcode::Sub => arithmetic!(word, Value::sub_ints, std::ops::Sub::sub),
                 Opcode::Mul => arithmetic!(word, Value::mul_ints, std::ops::Mul::mul),
+                Opcode::FloorDiv | Opcode::Modulo => {
+                    let (x, y) = (register!(word.b()), register!(word.c()));
+                    // A positive divisor cannot overflow, and rounding down takes one correction.
+                    if Value::both_int(x, y) && y.int_unchecked() > 0 {
+                        let (x, y) = (x.int_unchecked(), y.int_unchecked());
+                        let result = if word.opcode_byte() == Opcode::Modulo as u8 { x.rem_euclid(y) } else { x.div_euclid(y) };
+                        set!(word.a(), Value::small(result));
+                    } else {
+                        let result = attempt!(self.perform_at::<P>(tx, here!()));
+                        set!(word.a(), result);
+                    }
+                }
+                Opcode::Div => {
+                    let (x, y) = (register!(word.b()), register!(word.c()));
+                    if Value::both_immediate_floats(x, y)
+                        && y.float_unchecked() != 0.0
+                        && let Some(quotient) = Value::float(x.float_unchecked() / y.float_unchecked())
+                    {
+                        set!(word.a(), quotient);
+                    } else {
+                        let result = attempt!(self.perform_at::<P>(tx, here!()));
+                        set!(word.a(), result);
+                    }
+                }
                 Opcode::AddSmall => {
                     let x = register!(word.b());
                     let small = Value::from_bits(word.immediate() as i64 as u64);

@@ -88,18 +88,21 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Follows the end of a block. `promote` only jumps.
+    /// Follows the end of a block. `promote` only jumps: it does not even read its variable.
     pub(super) fn end(&self, block: &Block) -> Result<Next, ModelError> {
         let span = block.end.span;
         Ok(match block.end.terminator {
             Terminator::Goto(then) => Next::Block(then),
-            Terminator::If { condition, then, other } => {
-                Next::Block(if self.value(condition, block, span)?.is_zero() { other } else { then })
-            }
-            Terminator::Promote { value, then } => {
-                self.value(value, block, span)?;
-                Next::Block(then)
-            }
+            Terminator::If {
+                condition,
+                then,
+                other,
+            } => Next::Block(if self.value(condition, block, span)?.is_zero() {
+                other
+            } else {
+                then
+            }),
+            Terminator::Promote { then, .. } => Next::Block(then),
             Terminator::PrintAndStop(value) => Next::Stop(self.value(value, block, span)?),
             ref other => unreachable!("a core program does not end a block with {other:?}"),
         })
@@ -117,6 +120,11 @@ impl<'a> Machine<'a> {
                 }
             },
         }
+    }
+
+    /// The value of a variable, if it was set.
+    pub(super) fn get(&self, var: VarId) -> Option<&Literal> {
+        self.environment[var.index()].as_ref()
     }
 
     /// Sets a variable from outside.

@@ -130,9 +130,20 @@ fn record(machine: &mut Machine<'_>, anchor: BlockId, limits: Limits) -> Result<
                 let guard = if zero { guard(var, Condition::False, then) } else { guard(var, Condition::True, other) };
                 steps.push(Step::Guard(guard, id));
             }
-            (&Terminator::Promote { value: Operand::Var(var), then }, _) => {
-                let value = machine.value(Operand::Var(var), block, block.end.span)?;
-                steps.push(Step::Guard(guard(var, Condition::Value(value), then), id));
+            (
+                &Terminator::Promote {
+                    value: Operand::Var(var),
+                    then,
+                },
+                _,
+            ) => {
+                // What was never set cannot be guarded, and need not be: nothing follows from it.
+                if let Some(value) = machine.get(var) {
+                    steps.push(Step::Guard(
+                        guard(var, Condition::Value(value.clone()), then),
+                        id,
+                    ));
+                }
             }
             (&Terminator::PrintAndStop(value), _) => {
                 return Ok(Trace { anchor, steps, finish: Finish::Stop(value, id) });
