@@ -209,8 +209,7 @@ impl Machine<'_> {
             }
             (Op::Values, [map]) => {
                 let map = of_kind(op, "a map", Kind::Map, *map)?;
-                let values: Vec<Value> =
-                    heap!().map_items(map, &symbols)?.into_iter().map(|(_, value)| value).collect();
+                let values: Vec<Value> = heap!().map_items(map, &symbols)?.into_iter().map(|(_, value)| value).collect();
                 self.worker.mutator.make_list(&values)
             }
             (Op::Items, [value]) => match value.object_of(Kind::Map) {
@@ -297,11 +296,7 @@ impl Machine<'_> {
 
             (Op::Print | Op::Log, values) => {
                 let line = self.text_of::<P>(tx, values, " ")?;
-                if op == Op::Print {
-                    self.context.print(&line)?
-                } else {
-                    self.context.log(&line)?
-                }
+                if op == Op::Print { self.context.print(&line)? } else { self.context.log(&line)? }
                 Value::NONE
             }
             (Op::WriteFile, [name, content]) => {

@@ -294,8 +294,9 @@ pub(super) fn fixed(value: Value, digits: usize) -> Result<String, Trap> {
 /// A delay in milliseconds.
 pub(super) fn milliseconds(value: Value) -> Result<std::time::Duration, Trap> {
     let wrong = |text: String| Trap::from(Fault::OutOfBounds { what: "a delay", value: text, wanted: "0 or more" });
-    let milliseconds = value
-        .to_f64()
-        .ok_or_else(|| Trap::from(Fault::WrongKind { what: "a delay", wanted: "a number", got: kind_of(value) }))?;
+    let milliseconds = value.to_f64().ok_or_else(|| {
+        Trap::from(Fault::WrongKind { what: "a delay", wanted: "a number", got: kind_of(value) })
+    })?;
     std::time::Duration::try_from_secs_f64(milliseconds / 1000.0).map_err(|_| wrong(milliseconds.to_string()))
 }
+

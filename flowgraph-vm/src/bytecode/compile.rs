@@ -159,9 +159,7 @@ fn is_quick(op: Op) -> bool {
 /// The small constant of an addition or subtraction, as what is to be added, and which operand it is.
 fn small_operand(op: &Assign, constants: &[Value]) -> Option<(i32, usize)> {
     let small = |arg: Operand| match arg {
-        Operand::Const(constant) => {
-            constants[constant.index()].as_int().filter(|i| i.abs() < 1 << 28).map(|i| i as i32)
-        }
+        Operand::Const(constant) => constants[constant.index()].as_int().filter(|i| i.abs() < 1 << 28).map(|i| i as i32),
         Operand::Var(_) => None,
     };
     match (op.op, &op.args[..]) {
@@ -407,17 +405,11 @@ impl<'a> Compiler<'a> {
                     this.emit(Opcode::GetGlobal, a, 0, 0, global.0 as i32);
                 });
             }
-            (Op::SetGlobal, [value])
-                if op.target.is_none()
-                    && let Immediate::Global(global) = op.immediate =>
-            {
+            (Op::SetGlobal, [value]) if op.target.is_none() && let Immediate::Global(global) = op.immediate => {
                 let a = self.register(*value, 0);
                 self.emit(Opcode::SetGlobal, a, 0, 0, global.0 as i32);
             }
-            (Op::Call, args)
-                if args.len() < 256
-                    && let Immediate::Function(function) = op.immediate =>
-            {
+            (Op::Call, args) if args.len() < 256 && let Immediate::Function(function) = op.immediate => {
                 let slots: Vec<u16> = args
                     .iter()
                     .map(|arg| match arg {
@@ -558,9 +550,7 @@ impl<'a> Compiler<'a> {
         let op = block.ops.last().filter(|op| op.op == Op::Eq && self.fused(id, block))?;
         let Terminator::If { then, other, .. } = block.end.terminator else { return None };
         let (var, constant) = match op.args[..] {
-            [Operand::Var(var), Operand::Const(constant)] | [Operand::Const(constant), Operand::Var(var)] => {
-                (var, constant)
-            }
+            [Operand::Var(var), Operand::Const(constant)] | [Operand::Const(constant), Operand::Var(var)] => (var, constant),
             _ => return None,
         };
         // Comparing words is comparing values for these.
