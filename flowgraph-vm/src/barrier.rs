@@ -57,7 +57,12 @@ fn place(object: Object, index: usize) -> Place {
 /// # Errors
 /// The abort with which this attempt ends.
 #[inline(always)]
-pub(crate) fn read_bits<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object, index: usize) -> Result<u64, Abort> {
+pub(crate) fn read_bits<P: Protocol>(
+    tx: &mut Attempt,
+    heap: &Mutator,
+    object: Object,
+    index: usize,
+) -> Result<u64, Abort> {
     // Under one lock every read is a plain one, and the question would cost more than the answer.
     let reads_are_plain = const { matches!(P::INFO.name.as_bytes(), b"global-lock") };
     if !reads_are_plain && heap.is_fresh(object) {
@@ -73,7 +78,12 @@ pub(crate) fn read_bits<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: O
 /// # Errors
 /// The abort with which this attempt ends.
 #[inline]
-pub(crate) fn read_frozen<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object, index: usize) -> Result<u64, Abort> {
+pub(crate) fn read_frozen<P: Protocol>(
+    tx: &mut Attempt,
+    heap: &Mutator,
+    object: Object,
+    index: usize,
+) -> Result<u64, Abort> {
     // Acquire pairs with the release of a write in place, as in the protocols: a header that is not newer than the snapshot
     // afterwards says that the value, and the frozen bit seen before, are the committed ones. An abort of the freezing gives the header a new version.
     let value = object.field(index).load(Acquire);

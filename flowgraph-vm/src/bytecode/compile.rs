@@ -153,13 +153,32 @@ fn constant_uses(function: &Function, analysis: &Analysis, constants: &[Value]) 
 
 fn is_quick(op: Op) -> bool {
     use Op::*;
-    matches!(op, Add | Sub | Mul | FloorDiv | Modulo | Div | Eq | Ne | Lt | Le | Gt | Ge | ReadList | SetIndex | SetField | SetGlobal)
+    matches!(
+        op,
+        Add | Sub
+            | Mul
+            | FloorDiv
+            | Modulo
+            | Div
+            | Eq
+            | Ne
+            | Lt
+            | Le
+            | Gt
+            | Ge
+            | ReadList
+            | SetIndex
+            | SetField
+            | SetGlobal
+    )
 }
 
 /// The small constant of an addition or subtraction, as what is to be added, and which operand it is.
 fn small_operand(op: &Assign, constants: &[Value]) -> Option<(i32, usize)> {
     let small = |arg: Operand| match arg {
-        Operand::Const(constant) => constants[constant.index()].as_int().filter(|i| i.abs() < 1 << 28).map(|i| i as i32),
+        Operand::Const(constant) => {
+            constants[constant.index()].as_int().filter(|i| i.abs() < 1 << 28).map(|i| i as i32)
+        }
         Operand::Var(_) => None,
     };
     match (op.op, &op.args[..]) {
@@ -405,11 +424,17 @@ impl<'a> Compiler<'a> {
                     this.emit(Opcode::GetGlobal, a, 0, 0, global.0 as i32);
                 });
             }
-            (Op::SetGlobal, [value]) if op.target.is_none() && let Immediate::Global(global) = op.immediate => {
+            (Op::SetGlobal, [value])
+                if op.target.is_none()
+                    && let Immediate::Global(global) = op.immediate =>
+            {
                 let a = self.register(*value, 0);
                 self.emit(Opcode::SetGlobal, a, 0, 0, global.0 as i32);
             }
-            (Op::Call, args) if args.len() < 256 && let Immediate::Function(function) = op.immediate => {
+            (Op::Call, args)
+                if args.len() < 256
+                    && let Immediate::Function(function) = op.immediate =>
+            {
                 let slots: Vec<u16> = args
                     .iter()
                     .map(|arg| match arg {
@@ -550,7 +575,9 @@ impl<'a> Compiler<'a> {
         let op = block.ops.last().filter(|op| op.op == Op::Eq && self.fused(id, block))?;
         let Terminator::If { then, other, .. } = block.end.terminator else { return None };
         let (var, constant) = match op.args[..] {
-            [Operand::Var(var), Operand::Const(constant)] | [Operand::Const(constant), Operand::Var(var)] => (var, constant),
+            [Operand::Var(var), Operand::Const(constant)] | [Operand::Const(constant), Operand::Var(var)] => {
+                (var, constant)
+            }
             _ => return None,
         };
         // Comparing words is comparing values for these.
@@ -560,7 +587,8 @@ impl<'a> Compiler<'a> {
 
     fn end(&mut self, block: &Block, next: Option<BlockId>) {
         let terminator = &block.end.terminator;
-        if let Some(operand) = terminator.operand() {
+        // `promote` only jumps: a variable that was never set is no failure there.
+        if let Some(operand) = terminator.operand().filter(|_| !matches!(terminator, Terminator::Promote { .. })) {
             self.check(operand);
         }
         match *terminator {

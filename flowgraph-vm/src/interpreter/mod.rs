@@ -6,7 +6,10 @@
 //! Frames lie in one stack of values, always filled up to the top, so that they are exact roots. At every backward jump and every
 //! call `fuel` is counted down; when it is gone the [poll](Machine::poll) looks whether a collection wants the thread to stop, and whether the event has exceeded its limits.
 
-#![expect(unsafe_code, reason = "registers and words are reached through bare pointers within bounds that the compiler of the code established")]
+#![expect(
+    unsafe_code,
+    reason = "registers and words are reached through bare pointers within bounds that the compiler of the code established"
+)]
 
 pub(crate) mod context;
 mod trap;
@@ -143,15 +146,8 @@ impl<'a> Machine<'a> {
         worker.frames.clear();
         worker.guards.clear();
         worker.saved.clear();
-        let mut machine = Machine {
-            shared,
-            worker,
-            context,
-            initialising: false,
-            code: NonNull::from(code),
-            base: 0,
-            steps: 0,
-        };
+        let mut machine =
+            Machine { shared, worker, context, initialising: false, code: NonNull::from(code), base: 0, steps: 0 };
         machine.make_room(code.template.len());
         machine.worker.stack[..code.template.len()].copy_from_slice(&code.template);
         machine.worker.stack[..arguments.len()].copy_from_slice(arguments);
@@ -273,7 +269,12 @@ impl<'a> Machine<'a> {
     /// Whether a jump on a comparison with a small integer, made from `<` and `<=` or from `>` and `>=`, is taken.
     #[cold]
     #[inline(never)]
-    fn compare_small_slowly<P: Protocol>(&mut self, tx: &mut Attempt, index: usize, if_less: bool) -> Result<bool, Trap> {
+    fn compare_small_slowly<P: Protocol>(
+        &mut self,
+        tx: &mut Attempt,
+        index: usize,
+        if_less: bool,
+    ) -> Result<bool, Trap> {
         let made_from_less = matches!(self.assignment(index).op, Op::Lt | Op::Le);
         Ok(self.perform_at::<P>(tx, index)?.is_true() == (made_from_less == if_less))
     }
@@ -436,7 +437,8 @@ impl<'a> Machine<'a> {
                     // A positive divisor cannot overflow, and rounding down takes one correction.
                     if Value::both_int(x, y) && y.int_unchecked() > 0 {
                         let (x, y) = (x.int_unchecked(), y.int_unchecked());
-                        let result = if word.opcode_byte() == Opcode::Modulo as u8 { x.rem_euclid(y) } else { x.div_euclid(y) };
+                        let result =
+                            if word.opcode_byte() == Opcode::Modulo as u8 { x.rem_euclid(y) } else { x.div_euclid(y) };
                         set!(word.a(), Value::small(result));
                     } else {
                         let result = attempt!(self.perform_at::<P>(tx, here!()));
