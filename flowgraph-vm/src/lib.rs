@@ -1,1 +1,69 @@
 //! The flowgraph language and its virtual machine.
+
+pub mod diagnostic;
+pub mod flowgraph;
+pub mod literal;
+pub mod model;
+pub mod source;
+pub mod syntax;
+
+pub mod barrier;
+mod builtins;
+mod bytecode;
+pub mod heap;
+mod host;
+mod interpreter;
+mod record;
+pub mod value;
+pub mod vm;
+
+pub use diagnostic::Diagnostic;
+pub use literal::{Int, Literal};
+pub use source::{Source, Span};
+
+use std::sync::Arc;
+
+use flowgraph::program::{HostFunction, Program};
+
+/// Parses, lowers and verifies a program.
+///
+/// # Errors
+///
+/// All mistakes that were found, warnings among them, in the order of the text.
+pub fn compile(source: &Arc<Source>) -> Result<Program, Vec<Diagnostic>> {
+    compile_with(source, &[])
+}
+
+/// As [`compile`], for a program that may call these functions of the embedding program.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn compile_with(
+    source: &Arc<Source>,
+    hosts: &[HostFunction],
+) -> Result<Program, Vec<Diagnostic>> {
+    let (program, diagnostics) = examine(source, hosts);
+    match program {
+        Some(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(program),
+        _ => Err(diagnostics),
+    }
+}
+
+/// All that can be said against a program without running it: mistakes and warnings, in the order of the text.
+pub fn check(source: &Arc<Source>, hosts: &[HostFunction]) -> Vec<Diagnostic> {
+    examine(source, hosts).1
+}
+
+fn examine(source: &Arc<Source>, hosts: &[HostFunction]) -> (Option<Program>, Vec<Diagnostic>) {
+    let (file, diagnostics) = syntax::parser::parse(source.text());
+    if !diagnostics.is_empty() {
+        return (None, diagnostics);
+    }
+    let (program, mut diagnostics) = flowgraph::lower::lower(&file, source, hosts);
+    if !diagnostics.iter().any(Diagnostic::is_error) {
+        diagnostics.extend(flowgraph::verify::verify(&program));
+    }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.primary.span.start);
+    (Some(program), diagnostics)
+}

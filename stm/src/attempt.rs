@@ -22,6 +22,7 @@ use crate::buffer::WriteBuffer;
 use crate::domain::{Domain, IDLE, NO_AGE, Slot};
 use crate::header::{Header, Owner};
 use crate::protocol::Calls;
+use crate::protocol::ordered::ANY_POSITION;
 use crate::reclaim::Garbage;
 use crate::watch::{ANY_OBJECT, Watch};
 
@@ -196,7 +197,7 @@ impl<A: Atomics> Attempt<A> {
             undo: Vec::new(),
             values: Vec::new(),
             buffer: WriteBuffer::default(),
-            position: 0,
+            position: ANY_POSITION,
             born: Vec::new(),
             replaced: Vec::new(),
             lost_to: None,
@@ -315,6 +316,15 @@ impl<A: Atomics> Attempt<A> {
         self.domain
             .watchers
             .notify(self.locks.iter().filter(|lock| lock.saved & 1 != 0).map(|lock| lock.header.addr()));
+    }
+
+    /// Wakes whoever waits for a change of an object with a buffered write that has just been committed. The caller has executed a
+    /// light fence since.
+    #[inline]
+    pub(crate) fn notify_buffered(&self) {
+        if self.domain.watchers.any() {
+            self.domain.watchers.notify(self.buffer.writes().iter().map(|write| write.place.header.addr()));
+        }
     }
 
     /// Registers interest in everything read so far. The caller then validates: if that succeeds, any later change fires the watch.
@@ -458,6 +468,7 @@ impl<A: Atomics> Default for ReadLog<A> {
 impl<A: Atomics> ReadLog<A> {
     /// Appends a header.
     #[inline(always)]
+    #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the pointer is stored, not followed")]
     pub fn push(&mut self, header: *const A::Word) {
         if self.entries.len() == self.entries.capacity() {
             self.make_room();

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::abort::{Abort, REASONS};
 use crate::atomics::{Atomics, Native, Word};
 use crate::header::FRESH;
+use crate::history::History;
 use crate::reclaim::Retired;
 use crate::watch::Watchers;
 
@@ -31,6 +32,14 @@ pub struct Domain<A: Atomics = Native> {
     pub clock: CachePadded<A::Word>,
     /// A sequence lock for protocols that need one: odd while a writer is inside.
     pub sequence: CachePadded<A::Word>,
+    /// A plain lock for protocols that need one.
+    pub lock: CachePadded<A::Word>,
+    /// Replaced values for readers of older states.
+    pub(crate) history: History,
+    /// The position whose turn it is to commit, under a protocol with a fixed order.
+    pub(crate) turn: CachePadded<A::Word>,
+    /// How many wait for their turn.
+    pub(crate) turn_waiters: CachePadded<A::Word>,
     /// The protocol in force, as a number; see [`runtime`](crate::runtime). Constant in a domain of one protocol.
     pub(crate) regime: CachePadded<A::Word>,
     /// Tickets for the irrevocable token, taken.
@@ -57,6 +66,10 @@ impl<A: Atomics> Default for Domain<A> {
         Domain {
             clock: CachePadded::new(A::Word::new(FRESH)),
             sequence: CachePadded::new(A::Word::new(0)),
+            lock: CachePadded::new(A::Word::new(0)),
+            history: History::default(),
+            turn: CachePadded::new(A::Word::new(0)),
+            turn_waiters: CachePadded::new(A::Word::new(0)),
             regime: CachePadded::new(A::Word::new(0)),
             tickets: CachePadded::new(A::Word::new(0)),
             served: CachePadded::new(A::Word::new(0)),
@@ -192,10 +205,8 @@ impl<A: Atomics> Slot<A> {
     /// Wakes whoever is parked on this slot. Called by the owner after it has released its locks and executed a light fence.
     #[inline(always)]
     pub(crate) fn wake(&self) {
-        if A::CAN_WAIT {
-            if self.waiters.load(Ordering::Relaxed) != 0 {
-                self.wake_parked();
-            }
+        if A::CAN_WAIT && self.waiters.load(Ordering::Relaxed) != 0 {
+            self.wake_parked();
         }
     }
 

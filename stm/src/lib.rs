@@ -24,6 +24,7 @@ pub mod clock;
 pub mod collections;
 pub mod domain;
 pub mod header;
+mod history;
 mod membarrier;
 pub mod protocol;
 mod reclaim;

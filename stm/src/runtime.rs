@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::atomics::Native;
 use crate::attempt::{Attempt, DropWord, Mode};
 use crate::domain::{Domain, IDLE, Statistics};
+use crate::protocol::ordered::ANY_POSITION;
 use crate::protocol::{Any, Kind, Shipped};
 use crate::run::{Interrupt, Stop, transact};
 
@@ -265,6 +266,7 @@ fn idle_descriptor() -> &'static mut Attempt {
 fn adopt(tx: &mut Attempt, kind: Kind) {
     tx.calls = Some(kind.calls());
     tx.regime = kind as u64;
+    tx.position = ANY_POSITION;
 }
 
 /// Retires a value from outside or inside a transaction of this thread.

@@ -15,7 +15,7 @@ use crate::clock::Gv1;
 use crate::watch::Watch;
 
 type Read<A> = unsafe fn(&mut Attempt<A>, Place<A>) -> Result<u64, Abort>;
-type Write<A> = unsafe fn(&mut Attempt<A>, Place<A>, u64, Option<DropWord>) -> Result<(), Abort>;
+pub(super) type Write<A> = unsafe fn(&mut Attempt<A>, Place<A>, u64, Option<DropWord>) -> Result<(), Abort>;
 type Step<A> = fn(&mut Attempt<A>) -> Result<(), Abort>;
 
 /// The operations of one protocol.

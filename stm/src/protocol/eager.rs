@@ -160,7 +160,7 @@ impl<C: Clock> Eager<C> {
         place: Place<A>,
         value: u64,
         drop: Option<DropWord>,
-        slow: unsafe fn(&mut Attempt<A>, Place<A>, u64, Option<DropWord>) -> Result<(), Abort>,
+        slow: super::any::Write<A>,
     ) -> Result<(), Abort> {
         // SAFETY: the caller keeps the object alive.
         let (field, header) = unsafe { (place.field(), place.header()) };

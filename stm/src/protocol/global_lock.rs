@@ -24,7 +24,7 @@ use crate::watch::Watch;
 
 /// One lock around every transaction.
 ///
-/// The lock is [`Domain::sequence`](crate::domain::Domain::sequence): 0 is free, 1 is taken, 2 is taken with somebody waiting.
+/// The lock is [`Domain::lock`](crate::domain::Domain::lock): 0 is free, 1 is taken, 2 is taken with somebody waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct GlobalLock;
 
@@ -45,7 +45,7 @@ impl<A: Atomics> Protocol<A> for GlobalLock {
 
     #[inline]
     fn begin(tx: &mut Attempt<A>) -> Result<(), Abort> {
-        let word = &*tx.domain().sequence;
+        let word = &*tx.domain().lock;
         // Acquire pairs with the release in `unlock`: everything the last holder wrote is visible.
         if word.compare_exchange(FREE, TAKEN, Ordering::Acquire).is_err() {
             lock_slow::<A>(word)?;
@@ -163,7 +163,7 @@ fn lock_slow<A: Atomics>(word: &A::Word) -> Result<(), Abort> {
 
 #[inline]
 fn unlock<A: Atomics>(tx: &Attempt<A>) {
-    let word = &*tx.domain().sequence;
+    let word = &*tx.domain().lock;
     // Release pairs with the acquire of the next holder.
     if word.compare_exchange(TAKEN, FREE, Ordering::Release).is_err() {
         word.store(FREE, Ordering::Release);

@@ -22,6 +22,11 @@
 pub mod any;
 pub mod eager;
 pub mod global_lock;
+mod lazy;
+pub mod mvcc;
+pub mod norec;
+pub mod ordered;
+pub mod tl2;
 
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Native};
@@ -31,6 +36,10 @@ use crate::watch::Watch;
 pub use any::{Any, Calls};
 pub use eager::Eager;
 pub use global_lock::GlobalLock;
+pub use mvcc::Mvcc;
+pub use norec::Norec;
+pub use ordered::Ordered;
+pub use tl2::Tl2;
 
 /// What a protocol promises, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +189,7 @@ macro_rules! shipped {
 
         /// The protocols under the names of their [`Kind`]s.
         pub mod shipped {
-            use crate::clock::Gv1;
+            use crate::clock::{Deferred, Gv1, Gv4};
             $($(#[doc = $doc])+ pub type $kind = $protocol;)+
         }
     };
@@ -189,6 +198,18 @@ macro_rules! shipped {
 shipped! {
     /// Encounter-time locks in place.
     Eager = super::Eager<Gv1>, "eager";
+    /// Encounter-time locks in place; commits do not repeat a lost race for the clock.
+    EagerGv4 = super::Eager<Gv4>, "eager-gv4";
+    /// Encounter-time locks in place; commits write no shared clock.
+    EagerDeferred = super::Eager<Deferred>, "eager-deferred";
+    /// Lazy writes, locks at commit.
+    Tl2 = super::Tl2<Gv1>, "tl2";
+    /// One sequence lock, validation by value.
+    Norec = super::Norec, "norec";
+    /// Several versions: readers never abort.
+    Mvcc = super::Mvcc, "mvcc";
+    /// Speculation with commits in a fixed order.
+    Ordered = super::Ordered, "ordered";
     /// One lock around every transaction.
     GlobalLock = super::GlobalLock, "global-lock";
 }

@@ -1,0 +1,181 @@
+//! Barriers: the one place where the language meets the transactions.
+//!
+//! Everything that a running event reads or writes in a mutable object goes through here. The recipe that compiled code may inline, for
+//! object `o` (the address of its meta word) and field `i`:
+//!
+//! ```text
+//! fresh:  o - mutator.fresh_start < mutator.fresh_size (unsigned)      → plain access of [o + 8 + 8·i]
+//! frozen: [o] has the frozen bit, and after the read [o - 8] is unlocked → the value needs no log
+//! read:   value = [o + 8 + 8·i];  [o - 8] <= attempt.limit             → append o - 8 to the reads
+//! write:  the protocol's write recipe with the header at o - 8 and the field at o + 8 + 8·i
+//!         an object stored into one that is not fresh also sets mutator.escaped
+//! ```
+//!
+//! The arrow from the language to the transactions goes through this module alone; no other file of this crate names `optimist_stm`.
+
+#![expect(unsafe_code, reason = "the protocols dereference addresses of headers and fields")]
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+pub use optimist_stm::abort::Abort;
+pub use optimist_stm::attempt::{Attempt, Savepoint};
+pub use optimist_stm::protocol::{Any, Protocol};
+pub use optimist_stm::run::Interrupt;
+
+use optimist_stm::atomics::{Atomics, Native};
+use optimist_stm::attempt::Place;
+use optimist_stm::header::FRESH;
+
+use crate::heap::{Meta, Mutator, Object};
+use crate::value::Value;
+
+/// The cheap half of the fence between a mutator's announcement and its look at the collector's request.
+#[inline(always)]
+pub(crate) fn light_fence() {
+    Native::light();
+}
+
+/// The expensive half.
+pub(crate) fn heavy_fence() {
+    Native::heavy();
+}
+
+/// Gives a new object the header of one that nobody has written yet.
+#[inline(always)]
+pub(crate) fn init_header(object: Object) {
+    // SAFETY: the heap has just made room for the header. Relaxed: nobody else can see the object.
+    unsafe { &*object.header() }.store(FRESH, Relaxed);
+}
+
+#[inline(always)]
+fn place(object: Object, index: usize) -> Place {
+    Place { header: object.header(), field: object.field(index) }
+}
+
+/// Reads a field of a mutable object, as bits.
+///
+/// # Errors
+/// The abort with which this attempt ends.
+#[inline(always)]
+pub(crate) fn read_bits<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object, index: usize) -> Result<u64, Abort> {
+    if heap.is_fresh(object) {
+        return Ok(object.raw(index));
+    }
+    // SAFETY: the object is reachable, and no collection frees what a running transaction has touched.
+    unsafe { P::read(tx, place(object, index)) }
+}
+
+/// Reads a field of an object whose meta word was seen frozen: immutable for good if the freezing has committed, which the
+/// header tells, and then needs no entry in the log.
+///
+/// # Errors
+/// The abort with which this attempt ends.
+#[inline]
+pub(crate) fn read_frozen<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object, index: usize) -> Result<u64, Abort> {
+    // Acquire pairs with the release of a write in place, as in the protocols: a header that is not newer than the snapshot
+    // afterwards says that the value, and the frozen bit seen before, are the committed ones. An abort of the freezing gives the header a new version.
+    let value = object.field(index).load(Acquire);
+    // SAFETY: as in `read_bits`.
+    if unsafe { &*object.header() }.load(Relaxed) <= tx.limit {
+        return Ok(value);
+    }
+    read_bits::<P>(tx, heap, object, index)
+}
+
+/// Why a write did not happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WriteError {
+    /// The attempt is over.
+    Abort(Abort),
+    /// The object was frozen.
+    Frozen,
+}
+
+impl From<Abort> for WriteError {
+    fn from(abort: Abort) -> Self {
+        WriteError::Abort(abort)
+    }
+}
+
+/// Writes bits that are not a value into a field of a mutable object.
+///
+/// # Errors
+/// The abort with which this attempt ends, or that the object is frozen.
+#[inline(always)]
+pub(crate) fn write_bits<P: Protocol>(
+    tx: &mut Attempt,
+    heap: &Mutator,
+    object: Object,
+    index: usize,
+    bits: u64,
+) -> Result<(), WriteError> {
+    if heap.is_fresh(object) {
+        if object.meta().is_frozen() {
+            return Err(WriteError::Frozen);
+        }
+        object.init_raw(index, bits);
+        return Ok(());
+    }
+    // SAFETY: as in `read_bits`.
+    unsafe { P::write(tx, place(object, index), bits, None) }?;
+    // Looked at when the object is ours: another event may have frozen it since the caller looked. The error undoes the write.
+    if object.meta().is_frozen() { Err(WriteError::Frozen) } else { Ok(()) }
+}
+
+/// Writes a field of a mutable object.
+///
+/// # Errors
+/// As [`write_bits`].
+#[inline(always)]
+pub(crate) fn write<P: Protocol>(
+    tx: &mut Attempt,
+    heap: &mut Mutator,
+    object: Object,
+    index: usize,
+    value: Value,
+) -> Result<(), WriteError> {
+    if value.is_object() && !heap.is_fresh(object) {
+        heap.note_escape();
+    }
+    write_bits::<P>(tx, heap, object, index, value.bits())
+}
+
+/// Makes a mutable object immutable for good, once this event has committed.
+///
+/// # Errors
+/// The abort with which this attempt ends.
+pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object) -> Result<(), Abort> {
+    let meta: Meta = object.meta();
+    if heap.is_fresh(object) {
+        object.set_meta(meta.frozen());
+        return Ok(());
+    }
+    let place = Place { header: object.header(), field: object.meta_word() };
+    // SAFETY: as in `read_bits`; the meta word lies behind the header like a field.
+    unsafe { P::write(tx, place, meta.frozen().bits(), None) }
+}
+
+/// Adds every object that the attempt's logs still need: what was read and locked, and the old values of what was written.
+pub(crate) fn logged_objects(tx: &Attempt, list: &mut Vec<Object>) {
+    let headers = tx.reads.entries().iter().copied().chain(tx.locks.iter().map(|lock| lock.header));
+    list.extend(headers.map(Object::of_header));
+    // An old value is a reference only in an object of values; the object is the locked one that lies before the field.
+    let mut locked: Vec<usize> = tx.locks.iter().map(|lock| lock.header.addr()).collect();
+    locked.sort_unstable();
+    for undo in &tx.undo {
+        let after = locked.partition_point(|header| *header < undo.field.addr());
+        let object = Object::of_header(locked[after - 1] as *const _);
+        let is_meta = undo.field == object.meta_word();
+        if object.meta().has_values() && !is_meta {
+            list.extend(Value::from_bits(undo.value).object());
+        }
+    }
+}
+
+/// Runs `body` as a transaction of its own, under the protocol in force, as often as it takes to commit.
+///
+/// # Errors
+/// The error of the body; the transaction has been rolled back.
+pub(crate) fn transaction<R, E>(body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>) -> Result<R, E> {
+    optimist_stm::runtime::execute(optimist_stm::attempt::Mode::Update, body)
+}

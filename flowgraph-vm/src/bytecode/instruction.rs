@@ -1,0 +1,135 @@
+//! The instructions of the register machine.
+//!
+//! An instruction is one word: `opcode | a << 8 | b << 16 | c << 24 | immediate << 32`. The operands `a`, `b` and `c` are registers of the
+//! frame (its first 256 slots); where an instruction needs more, `immediate` says which. Jumps are relative to the instruction
+//! that follows, in words.
+//!
+//! Every quick instruction covers the common case of one operation of the flowgraph. For all other cases it falls back to the operation
+//! itself, which the [side table](super::Code::sites) finds by the instruction's place, so that no instruction repeats what an operation means.
+
+macro_rules! instructions {
+    ($( $name:ident $doc:literal; )*) => {
+        /// What an instruction does.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub(crate) enum Opcode {
+            $( #[doc = $doc] $name, )*
+        }
+
+        impl Opcode {
+            /// Every opcode in order.
+            pub(crate) const ALL: &[Opcode] = &[$( Opcode::$name, )*];
+        }
+    };
+}
+
+instructions! {
+    Move "a = b";
+    LoadConstant "a = constants[immediate]";
+    LoadFar "a = slots[immediate]: a variable that found no register";
+    StoreFar "slots[immediate] = a";
+    Check "Fails if slots[immediate] was never set.";
+    Add "a = b + c";
+    Sub "a = b - c";
+    Mul "a = b * c";
+    AddSmall "a = b + immediate, a tagged integer; for a subtraction the immediate has its sign turned.";
+    Eq "a = b == c";
+    Ne "a = b != c";
+    Lt "a = b < c";
+    Le "a = b <= c";
+    Jump "Jumps.";
+    JumpIf "Jumps unless a is the integer 0.";
+    JumpIfNot "Jumps if a is the integer 0.";
+    JumpEq "Jumps if a == b.";
+    JumpNotEq "Jumps unless a == b.";
+    JumpLt "Jumps if a < b.";
+    JumpNotLt "Jumps unless a < b.";
+    JumpLe "Jumps if a <= b.";
+    JumpNotLe "Jumps unless a <= b.";
+    JumpLtSmall "Jumps if a is less than the small integer in b and c.";
+    JumpNotLtSmall "Jumps unless a is less than the small integer in b and c.";
+    AddSmallJumpIf "a = b + c, a small integer with sign; then jumps unless a is the integer 0.";
+    Switch "Jumps to where the table number immediate sends a; falls through for other values.";
+    Index "a = b[c]";
+    IndexSmall "a = b[immediate]";
+    SetIndex "a[b] = c";
+    GetField "a = b.field, with the inline cache number immediate";
+    SetField "a.field = b, with the inline cache number immediate";
+    GetGlobal "a = the shared variable number immediate";
+    SetGlobal "The shared variable number immediate = a";
+    Call "slots[a | b << 8] = the function number immediate, called; the c arguments' slots follow in words of four.";
+    Return "Returns a.";
+    Perform "slots[immediate] = the operation of this place on its operands; no result is kept for u32::MAX.";
+    Enter "Enters a guarded region; the immediate is the guard's number.";
+    Leave "Leaves the innermost guarded region.";
+    Raise "Raises a.";
+    Retry "Gives up the attempt until something it has read changes.";
+    Stop "Prints a and ends the run.";
+}
+
+/// One instruction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Instruction(pub u64);
+
+impl Instruction {
+    pub(crate) const fn new(opcode: Opcode, a: u8, b: u8, c: u8, immediate: i32) -> Instruction {
+        Instruction(
+            opcode as u64 | (a as u64) << 8 | (b as u64) << 16 | (c as u64) << 24 | (immediate as u32 as u64) << 32,
+        )
+    }
+
+    /// The opcode.
+    #[inline(always)]
+    pub(crate) fn opcode(self) -> Opcode {
+        Opcode::ALL[(self.0 & 0xff) as usize]
+    }
+
+    /// The opcode as the number it is in the word.
+    #[inline(always)]
+    pub(crate) const fn opcode_byte(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    pub(crate) const fn a(self) -> usize {
+        (self.0 >> 8) as u8 as usize
+    }
+
+    #[inline(always)]
+    pub(crate) const fn b(self) -> usize {
+        (self.0 >> 16) as u8 as usize
+    }
+
+    #[inline(always)]
+    pub(crate) const fn c(self) -> usize {
+        (self.0 >> 24) as u8 as usize
+    }
+
+    /// The operands `b` and `c` as one number with sign.
+    #[inline(always)]
+    pub(crate) const fn bc(self) -> i16 {
+        (self.0 >> 16) as u16 as i16
+    }
+
+    /// The operands `a` and `b` as one number.
+    #[inline(always)]
+    pub(crate) const fn ab(self) -> usize {
+        (self.0 >> 8) as u16 as usize
+    }
+
+    #[inline(always)]
+    pub(crate) const fn immediate(self) -> i32 {
+        (self.0 >> 32) as i32
+    }
+
+    pub(crate) fn set_immediate(&mut self, immediate: i32) {
+        self.0 = self.0 & 0xffff_ffff | (immediate as u32 as u64) << 32;
+    }
+}
+
+impl std::fmt::Debug for Instruction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {} {} {} {}", self.opcode(), self.a(), self.b(), self.c(), self.immediate())
+    }
+}

@@ -1,0 +1,312 @@
+//! One expression: nested operations become temporaries, `and`, `or` and `not` become jumps.
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::flowgraph::lower::body::Builder;
+use crate::flowgraph::lower::declarations::Callee;
+use crate::flowgraph::op::{Notation, Op};
+use crate::flowgraph::program::{BlockId, Immediate, NameId, Operand, Terminator, VarId};
+use crate::literal::Literal;
+use crate::source::Span;
+use crate::syntax::ast::{Expr, ExprKind, Name};
+
+impl Builder<'_, '_> {
+    /// The value of an expression as an operand, computed into a temporary if it has to be.
+    pub(super) fn value(&mut self, expr: &Expr) -> Operand {
+        match &expr.kind {
+            ExprKind::Literal(literal) => self.constant(literal.clone()),
+            ExprKind::List(items) => {
+                let list = self.scope.constant_list(items).unwrap_or(Literal::None);
+                self.constant(list)
+            }
+            ExprKind::Paren(inner) => self.value(inner),
+            ExprKind::Name(name) => {
+                if let Some(&local) = self.locals.get(name) {
+                    return Operand::Var(local);
+                }
+                if let Some((literal, _)) = self.scope.constants.get(name) {
+                    let literal = literal.clone();
+                    return self.constant(literal);
+                }
+                if self.scope.globals.contains_key(name) {
+                    let target = self.temporary();
+                    self.into(expr, target);
+                    return Operand::Var(target);
+                }
+                self.unknown(name, expr.span);
+                self.constant(Literal::None)
+            }
+            _ => {
+                let target = self.temporary();
+                self.into(expr, target);
+                Operand::Var(target)
+            }
+        }
+    }
+
+    /// Computes an expression into a variable. The variable is written last, so the expression may read its old value.
+    pub(super) fn into(&mut self, expr: &Expr, target: VarId) {
+        let span = expr.span;
+        match &expr.kind {
+            ExprKind::Paren(inner) => self.into(inner, target),
+            ExprKind::Name(name)
+                if self.scope.globals.contains_key(name) && !self.locals.contains_key(name) =>
+            {
+                let global = self.scope.globals[name];
+                self.emit(
+                    Some(target),
+                    Op::GetGlobal,
+                    Immediate::Global(global),
+                    vec![],
+                    span,
+                );
+            }
+            ExprKind::Literal(_) | ExprKind::List(_) | ExprKind::Name(_) => {
+                let operand = self.value(expr);
+                self.emit(Some(target), Op::Same, Immediate::None, vec![operand], span);
+            }
+            ExprKind::Neg(inner) => {
+                let operand = self.value(inner);
+                self.emit(Some(target), Op::Neg, Immediate::None, vec![operand], span);
+            }
+            ExprKind::Not(inner) => {
+                let operand = self.value(inner);
+                let zero = self.constant(Literal::int(0));
+                self.emit(
+                    Some(target),
+                    Op::Eq,
+                    Immediate::None,
+                    vec![operand, zero],
+                    span,
+                );
+            }
+            ExprKind::Binary(op, left, right) => {
+                let args = vec![self.value(left), self.value(right)];
+                self.emit(Some(target), *op, Immediate::None, args, span);
+            }
+            ExprKind::And(left, right) => self.short_circuit(left, right, target, span, true),
+            ExprKind::Or(left, right) => self.short_circuit(left, right, target, span, false),
+            ExprKind::Index(collection, index) => {
+                let args = vec![self.value(collection), self.value(index)];
+                self.emit(Some(target), Op::ReadList, Immediate::None, args, span);
+            }
+            ExprKind::Field(object, field) => {
+                let object = self.value(object);
+                if let Some(name) = self.field(field) {
+                    self.emit(
+                        Some(target),
+                        Op::GetField,
+                        Immediate::Field(name),
+                        vec![object],
+                        span,
+                    );
+                }
+            }
+            ExprKind::Call(name, args) => self.call(name, args, Some(target), span),
+        }
+    }
+
+    /// A call whose result nobody wants.
+    pub(super) fn effect(&mut self, expr: &Expr) {
+        let ExprKind::Call(name, args) = &expr.kind else {
+            unreachable!("only calls stand alone")
+        };
+        self.call(name, args, None, expr.span);
+    }
+
+    /// `a and b` is a if that is 0, else b; `a or b` is a if that is not 0, else b.
+    fn short_circuit(&mut self, left: &Expr, right: &Expr, target: VarId, span: Span, and: bool) {
+        // The target may occur on the right, so the left side cannot be kept in it.
+        let result = self.temporary();
+        self.into(left, result);
+        let (more, done) = (
+            self.made(if and { "and" } else { "or" }, span),
+            self.made("endlogic", span),
+        );
+        let (then, other) = if and { (more, done) } else { (done, more) };
+        self.end(
+            Terminator::If {
+                condition: Operand::Var(result),
+                then,
+                other,
+            },
+            left.span,
+        );
+        self.start(more);
+        self.into(right, result);
+        self.end(Terminator::Goto(done), right.span);
+        self.start(done);
+        self.emit(
+            Some(target),
+            Op::Same,
+            Immediate::None,
+            vec![Operand::Var(result)],
+            span,
+        );
+    }
+
+    /// Ends the open block by going to `then` if the expression is not 0, else to `other`.
+    pub(super) fn condition(&mut self, expr: &Expr, then: BlockId, other: BlockId) {
+        match &expr.kind {
+            ExprKind::Paren(inner) => self.condition(inner, then, other),
+            ExprKind::Not(inner) => self.condition(inner, other, then),
+            ExprKind::And(left, right) => {
+                let more = self.made("and", expr.span);
+                self.condition(left, more, other);
+                self.start(more);
+                self.condition(right, then, other);
+            }
+            ExprKind::Or(left, right) => {
+                let more = self.made("or", expr.span);
+                self.condition(left, then, more);
+                self.start(more);
+                self.condition(right, then, other);
+            }
+            ExprKind::Literal(literal) => {
+                let to = if literal.is_zero() { other } else { then };
+                self.end(Terminator::Goto(to), expr.span);
+            }
+            _ => {
+                let condition = self.value(expr);
+                self.end(
+                    Terminator::If {
+                        condition,
+                        then,
+                        other,
+                    },
+                    expr.span,
+                );
+            }
+        }
+    }
+
+    pub(super) fn field(&mut self, field: &Name) -> Option<NameId> {
+        let found = self.scope.program.names.find(&field.text);
+        if found.is_none() {
+            let message = format!("no object type has a field `{}`", field.text);
+            let names: Vec<_> = self.scope.program.names.values().to_vec();
+            let diagnostic = Diagnostic::new(Code::UnknownField, field.span, message);
+            self.report(diagnostic.suggest(&field.text, names.iter().map(|name| &**name)));
+        }
+        found
+    }
+
+    fn call(&mut self, name: &Name, args: &[Expr], target: Option<VarId>, span: Span) {
+        let operands: Vec<Operand> = args.iter().map(|arg| self.value(arg)).collect();
+        if let Some(&callee) = self.scope.functions.get(&name.text) {
+            if callee.parameters != args.len() {
+                return self.wrong_count(name, callee, args.len(), span);
+            }
+            self.emit(
+                target,
+                Op::Call,
+                Immediate::Function(callee.id),
+                operands,
+                span,
+            );
+        } else if let Some(&id) = self.scope.types.get(&name.text) {
+            let declared = &self.scope.program.types[id.index()];
+            let (fields, declared_span) = (declared.fields.len(), declared.span);
+            if fields != args.len() {
+                let message = format!(
+                    "`{}` has {fields} field{}, but got {}",
+                    name.text,
+                    plural(fields),
+                    values(args.len())
+                );
+                return self.report(
+                    Diagnostic::new(Code::WrongArity, span, message)
+                        .also(declared_span, "declared here"),
+                );
+            }
+            self.emit(target, Op::Construct, Immediate::Type(id), operands, span);
+        } else if let Some(&id) = self.scope.hosts.get(&name.text) {
+            if let Some(arity) = self.scope.program.hosts[id.index()]
+                .arity
+                .filter(|&arity| arity != args.len())
+            {
+                let message = format!(
+                    "`{}` takes {arity} argument{}, but got {}",
+                    name.text,
+                    plural(arity),
+                    args.len()
+                );
+                return self.report(Diagnostic::new(Code::WrongArity, span, message));
+            }
+            self.emit(target, Op::CallHost, Immediate::Host(id), operands, span);
+        } else if let Some(op) = Op::called(&name.text) {
+            if !op.arity().allows(args.len()) {
+                let message = format!(
+                    "`{}` takes {}, but got {}",
+                    name.text,
+                    op.arity(),
+                    args.len()
+                );
+                return self
+                    .report(Diagnostic::new(Code::WrongArity, span, message).help(op.doc()));
+            }
+            if target.is_none() && op.folds() && op != Op::Assert {
+                let message = format!("the result of `{}` is thrown away", name.text);
+                self.report(Diagnostic::new(Code::Unused, span, message).help(op.doc()));
+            }
+            self.emit(target, op, Immediate::None, operands, span);
+        } else {
+            let message = format!("there is no function `{}`", name.text);
+            let diagnostic = Diagnostic::new(Code::UnknownFunction, name.span, message);
+            let own = self
+                .scope
+                .functions
+                .keys()
+                .chain(self.scope.types.keys())
+                .chain(self.scope.hosts.keys())
+                .map(|name| &**name);
+            let operations = Op::ALL
+                .iter()
+                .filter(|op| op.notation() == Notation::Call)
+                .map(|op| op.name());
+            let diagnostic = diagnostic.suggest(&name.text, own.chain(operations));
+            self.report(diagnostic);
+        }
+    }
+
+    pub(super) fn wrong_count(&mut self, name: &Name, callee: Callee, got: usize, span: Span) {
+        let wanted = callee.parameters;
+        let message = format!(
+            "`{}` takes {wanted} argument{}, but got {got}",
+            name.text,
+            plural(wanted)
+        );
+        self.report(
+            Diagnostic::new(Code::WrongArity, span, message).also(callee.span, "declared here"),
+        );
+    }
+
+    fn unknown(&mut self, name: &str, span: Span) {
+        // A constant that could not be computed has been reported where it is declared.
+        if self.scope.declares_constant(name).is_some() {
+            return;
+        }
+        let diagnostic = Diagnostic::new(
+            Code::UnknownName,
+            span,
+            format!("there is no variable `{name}`"),
+        );
+        let diagnostic = if self.scope.functions.contains_key(name) || Op::called(name).is_some() {
+            diagnostic
+                .label("a function, not a value")
+                .help(format!("call it: `{name}(…)`"))
+        } else {
+            diagnostic
+                .label("never set in this function")
+                .suggest(name, self.readable())
+        };
+        self.report(diagnostic);
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn values(count: usize) -> String {
+    format!("{count} value{}", plural(count))
+}

@@ -1,0 +1,165 @@
+//! A collection: stop, mark, sweep.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+use super::block::{Block, LargeObject};
+use super::{Heap, MutatorShared, Object, Pool, state};
+use crate::barrier;
+
+/// Heaps with more bytes than this in use are marked by several threads.
+const PARALLEL_FROM: usize = 16 << 20;
+/// A marker with a longer list gives half of it away.
+const SPLIT_AT: usize = 2048;
+/// How long a collection within an event waits for the others before it gives up. One of them may itself wait, in a barrier, for an
+/// object that the event holds, and would never come to its safepoint.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+impl Heap {
+    /// Collects if that is still wanted when the gate is reached. The caller is idle, or stopped with its roots published.
+    #[cold]
+    pub(super) fn collect(&self, caller: &MutatorShared, within_event: bool) {
+        let seen = self.epoch.load(Relaxed);
+        let _gate = self.gate.lock();
+        if self.epoch.load(Relaxed) != seen || !self.wanted.load(Relaxed) {
+            return;
+        }
+        let started = Instant::now();
+        // Relaxed: ordered by the fence before the states are looked at. Mutators store their state, fence, and look at `stop`.
+        self.stop.store(true, Relaxed);
+        barrier::heavy_fence();
+        let mutators = self.mutators.lock().clone();
+        let patience = within_event.then_some(PATIENCE);
+        if wait_for_all(&mutators, caller, started, patience) {
+            self.mark_and_sweep(&mutators);
+            let pause = started.elapsed();
+            let mut pool = self.pool.lock();
+            pool.statistics.collections += 1;
+            pool.statistics.total_pause += pause;
+            pool.statistics.longest_pause = pool.statistics.longest_pause.max(pause);
+            drop(pool);
+            self.epoch.fetch_add(1, Relaxed);
+        } else {
+            // Try again after some more allocation; the event that holds the others up will have ended by then.
+            let more = self.config.nursery / 4;
+            self.threshold.fetch_add(more, Relaxed);
+        }
+        self.wanted.store(false, Relaxed);
+        // Release pairs with the mutators' acquire: whoever finds the stop over sees the swept heap.
+        self.stop.store(false, Release);
+    }
+
+    fn mark_and_sweep(&self, mutators: &[Arc<MutatorShared>]) {
+        let mut pool = self.pool.lock();
+        let blocks: Vec<Block> = pool.chunks.iter().flat_map(|chunk| chunk.blocks()).collect();
+        for block in &blocks {
+            block.clear_marks();
+            block.set_birth(0);
+        }
+        let mut roots = Vec::new();
+        for mutator in mutators {
+            mutator.roots.objects(&mut |object| roots.push(object));
+            roots.extend_from_slice(&mutator.stack.lock());
+        }
+        if self.live_bytes.load(Relaxed) >= PARALLEL_FROM {
+            rayon::scope(|scope| mark(roots, Some(scope)));
+        } else {
+            mark(roots, None);
+        }
+        let live = sweep(&mut pool, &blocks);
+        pool.statistics.live_bytes = live;
+        self.live_bytes.store(live, Relaxed);
+        self.handed_out.store(0, Relaxed);
+        let growth = live / 100 * self.config.growth_percent;
+        self.threshold.store(growth.max(self.config.nursery), Relaxed);
+    }
+}
+
+/// Waits until every mutator but the caller stands still; false when patience ran out.
+fn wait_for_all(mutators: &[Arc<MutatorShared>], caller: &MutatorShared, started: Instant, patience: Option<Duration>) -> bool {
+    for mutator in mutators {
+        if std::ptr::eq(&**mutator, caller) {
+            continue;
+        }
+        let mut tries = 0_u32;
+        // Acquire pairs with the mutator's release: its writes to the heap are visible here.
+        while mutator.state.load(Acquire) == state::RUNNING {
+            if patience.is_some_and(|patience| started.elapsed() > patience) {
+                return false;
+            }
+            tries += 1;
+            if tries < 100 {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+    }
+    true
+}
+
+fn mark_one(object: Object) -> bool {
+    let meta = object.meta();
+    if meta.is_large() {
+        return LargeObject::mark_object(object.start());
+    }
+    let block = Block::of(object.address());
+    let new = block.mark_object(object.address());
+    if new {
+        block.mark_lines(object.start(), meta.size());
+    }
+    new
+}
+
+/// Marks everything that can be reached from `list`. With a scope, long lists are shared out.
+fn mark<'scope>(mut list: Vec<Object>, scope: Option<&rayon::Scope<'scope>>) {
+    list.retain(|object| mark_one(*object));
+    while let Some(object) = list.pop() {
+        object.references(|child| {
+            if mark_one(child) {
+                list.push(child);
+            }
+        });
+        if let Some(scope) = scope
+            && list.len() > SPLIT_AT
+        {
+            let half = list.split_off(list.len() / 2);
+            scope.spawn(move |scope| mark_marked(half, scope));
+        }
+    }
+}
+
+/// Goes on from objects that are marked already.
+fn mark_marked<'scope>(mut list: Vec<Object>, scope: &rayon::Scope<'scope>) {
+    while let Some(object) = list.pop() {
+        object.references(|child| {
+            if mark_one(child) {
+                list.push(child);
+            }
+        });
+        if list.len() > SPLIT_AT {
+            let half = list.split_off(list.len() / 2);
+            scope.spawn(move |scope| mark_marked(half, scope));
+        }
+    }
+}
+
+/// Sorts the blocks by what is left in them and frees the large objects that nothing refers to. Returns the bytes that live.
+fn sweep(pool: &mut Pool, blocks: &[Block]) -> usize {
+    pool.free.clear();
+    pool.recyclable.clear();
+    let mut live = 0;
+    for block in blocks {
+        let lines = block.marked_lines();
+        live += lines * super::block::LINE;
+        if lines == 0 {
+            pool.free.push(*block);
+        } else if block.next_run(0).is_some() {
+            pool.recyclable.push(*block);
+        }
+    }
+    pool.large.retain(|object| object.take_mark());
+    pool.large_bytes = pool.large.iter().map(|object| object.size()).sum();
+    live + pool.large_bytes
+}

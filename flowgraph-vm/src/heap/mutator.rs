@@ -1,0 +1,366 @@
+//! A thread's own end of the heap: allocation, events, safepoints.
+//!
+//! # The rules of an event
+//! 1. [`Mutator::begin_event`] remembers the cursor. What is allocated from there on is *fresh*.
+//! 2. Memory that the event went through is remembered as runs, so that [`Mutator::end_event`] can take it all back: after
+//!    an abort always, after a commit when nothing *escaped*, which is when no reference to an object was stored into an
+//!    object that is not fresh, nor handed out of the event.
+//! 3. An object is fresh when it lies in the current run behind the place where the event (or the last savepoint) found the cursor,
+//!    or in a block that this event took empty. "Not fresh" is always a safe answer: it costs a barrier. A savepoint
+//!    makes everything not fresh, since from then on writes must be undone one by one.
+//! 4. A collection in the middle of an event ends all this for what exists: survivors are no longer fresh, and the runs are forgotten.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::*};
+
+use parking_lot::Mutex;
+
+use super::block::{BLOCK, Block, LINE, Run};
+use super::{Heap, Kind, Meta, MutatorShared, Object, Root, RootShard, state};
+use crate::barrier;
+
+/// Objects above this size have memory of their own.
+const LARGE: usize = BLOCK / 4;
+/// Back edges and calls between two looks at the world.
+pub(crate) const FUEL: i64 = 4096;
+/// The rest of a run is kept for later when it is at least so large.
+const WORTH_KEEPING: usize = 2 * LINE;
+
+/// What one thread allocates with. One per worker; an event at a time.
+pub struct Mutator {
+    cursor: usize,
+    limit: usize,
+    /// The current run is fresh from here on, up to `fresh_size` bytes.
+    fresh_start: usize,
+    fresh_size: usize,
+    /// Names this event (since its last savepoint) in blocks that it took empty; 0 until it takes one.
+    serial: u64,
+    /// Whether an object of this event may be referred to from outside.
+    escaped: bool,
+    in_event: bool,
+    /// Back edges and calls until the next safepoint poll.
+    pub(crate) fuel: i64,
+    /// The cursor at the beginning of the event.
+    saved: Run,
+    /// The runs that the event took after the one it began in.
+    taken: Vec<Run>,
+    /// Bytes in them, and in large objects.
+    event_bytes: usize,
+    /// Free runs that belong to this thread.
+    spare: Vec<Run>,
+    /// A block whose later lines may be free.
+    block: Option<(Block, usize)>,
+    /// The number of collections this mutator has taken notice of.
+    epoch: u64,
+    heap: Arc<Heap>,
+    shared: Arc<MutatorShared>,
+}
+
+impl Mutator {
+    pub(super) fn new(heap: Arc<Heap>) -> Mutator {
+        let shared = Arc::new(MutatorShared {
+            state: AtomicU8::new(state::IDLE),
+            stack: Mutex::default(),
+            roots: Arc::new(RootShard::default()),
+        });
+        heap.mutators.lock().push(shared.clone());
+        Mutator {
+            cursor: 0,
+            limit: 0,
+            fresh_start: 0,
+            fresh_size: 0,
+            serial: 0,
+            escaped: false,
+            in_event: false,
+            fuel: FUEL,
+            saved: Run { start: 0, end: 0 },
+            taken: Vec::new(),
+            event_bytes: 0,
+            spare: Vec::new(),
+            block: None,
+            epoch: heap.epoch.load(Relaxed),
+            heap,
+            shared,
+        }
+    }
+
+    /// The heap.
+    pub fn heap(&self) -> &Arc<Heap> {
+        &self.heap
+    }
+
+    /// Begins an event: from here to [`Mutator::end_event`] the heap stays as it is, but for safepoints.
+    ///
+    /// # Panics
+    /// When the last event was not ended.
+    #[inline]
+    pub fn begin_event(&mut self) {
+        assert!(!self.in_event, "an event begins while another one is running");
+        self.in_event = true;
+        self.start_running();
+        self.saved = Run { start: self.cursor, end: self.limit };
+        self.fresh_start = self.cursor;
+        self.fresh_size = self.limit - self.cursor;
+        self.escaped = false;
+        self.event_bytes = 0;
+    }
+
+    #[inline]
+    fn start_running(&mut self) {
+        loop {
+            // Relaxed: ordered by the fence against the collector's, which comes between its setting `stop` and looking here.
+            self.shared.state.store(state::RUNNING, Relaxed);
+            barrier::light_fence();
+            // Acquire pairs with the collector's release: what it did to the heap is visible.
+            if !self.heap.stop.load(Acquire) {
+                break;
+            }
+            self.shared.state.store(state::IDLE, Release);
+            drop(self.heap.gate.lock());
+        }
+        if self.heap.epoch.load(Relaxed) != self.epoch {
+            self.forget_runs();
+        }
+    }
+
+    /// After a collection all free memory belongs to the pool.
+    #[cold]
+    fn forget_runs(&mut self) {
+        self.epoch = self.heap.epoch.load(Relaxed);
+        (self.cursor, self.limit) = (0, 0);
+        (self.fresh_start, self.fresh_size) = (0, 0);
+        self.serial = 0;
+        self.saved = Run { start: 0, end: 0 };
+        self.taken.clear();
+        self.spare.clear();
+        self.block = None;
+    }
+
+    /// Ends an event whose transaction has committed or has been rolled back. May collect.
+    #[inline]
+    pub fn end_event(&mut self, committed: bool) {
+        assert!(self.in_event, "an event ends that was not begun");
+        self.in_event = false;
+        if !(committed && self.escaped) {
+            self.take_back();
+        } else if !self.taken.is_empty() {
+            self.taken.clear();
+        }
+        self.serial = 0;
+        // Release pairs with the collector's acquire: it sees what this event wrote.
+        self.shared.state.store(state::IDLE, Release);
+        if self.heap.wanted.load(Relaxed) {
+            self.heap.collect(&self.shared, false);
+        }
+    }
+
+    /// Makes the memory of the event free again.
+    fn take_back(&mut self) {
+        if self.taken.is_empty() {
+            // Still in the run that the event began in (or in none).
+            self.cursor = self.saved.start;
+            return;
+        }
+        // What the event went through is free as it was; the last run ends where it ended.
+        if self.saved.size() > 0 {
+            self.spare.push(self.saved);
+        }
+        self.spare.append(&mut self.taken);
+        let run = self.spare.pop().expect("a run was taken");
+        (self.cursor, self.limit) = (run.start, run.end);
+        // A very long event must not leave a hoard behind.
+        if self.spare.len() > 512 {
+            self.spare.sort_unstable_by_key(|run| run.size());
+            self.spare.drain(..self.spare.len() - 512);
+        }
+    }
+
+    /// Whether the object was made by this event, so that nobody else can see it and an abort needs not restore it.
+    #[inline(always)]
+    pub(crate) fn is_fresh(&self, object: Object) -> bool {
+        object.address().wrapping_sub(self.fresh_start) < self.fresh_size || (self.serial != 0 && self.is_fresh_elsewhere(object))
+    }
+
+    #[inline(never)]
+    fn is_fresh_elsewhere(&self, object: Object) -> bool {
+        !object.meta().is_large() && Block::of(object.address()).birth() == self.serial
+    }
+
+    /// Notes that a reference to an object got out of the event.
+    #[inline(always)]
+    pub(crate) fn note_escape(&mut self) {
+        self.escaped = true;
+    }
+
+    /// From here on nothing is fresh: what exists must be restored if the event rolls back to this point.
+    pub(crate) fn savepoint(&mut self) {
+        self.fresh_start = self.cursor;
+        self.fresh_size = self.limit - self.cursor;
+        self.serial = 0;
+    }
+
+    /// Whether an event has begun and not ended.
+    pub fn is_in_event(&self) -> bool {
+        self.in_event
+    }
+
+    /// A new object, its fields not filled in yet: they must be before the next safepoint.
+    #[inline(always)]
+    pub(crate) fn allocate(&mut self, kind: Kind, shape: u16, fields: usize) -> Object {
+        let meta = Meta::new(kind, shape, fields);
+        let size = meta.size();
+        let start = self.cursor;
+        if size <= self.limit.wrapping_sub(start) {
+            self.cursor = start + size;
+            place(start, meta)
+        } else {
+            self.allocate_slowly(meta)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(&mut self, meta: Meta) -> Object {
+        debug_assert!(self.in_event, "objects are made in events");
+        let size = meta.size();
+        if size > LARGE {
+            self.event_bytes += size;
+            if self.heap.count_handed_out(size) {
+                self.fuel = 0;
+            }
+            return place(self.heap.take_large(size), meta.large());
+        }
+        let old = Run { start: self.cursor, end: self.limit };
+        let run = self.next_run(size);
+        if old.size() >= WORTH_KEEPING {
+            self.spare.push(old);
+        }
+        if self.taken.is_empty() {
+            // What the event used of the run it began in is free again if it is taken back.
+            self.saved.end = self.saved.end.min(if old.size() >= WORTH_KEEPING { old.start } else { old.end });
+        } else if old.size() >= WORTH_KEEPING && let Some(last) = self.taken.last_mut() {
+            last.end = old.start;
+        }
+        self.taken.push(run);
+        (self.cursor, self.limit) = (run.start + size, run.end);
+        (self.fresh_start, self.fresh_size) = (run.start, run.size());
+        place(run.start, meta)
+    }
+
+    /// Free memory for at least `size` bytes.
+    fn next_run(&mut self, size: usize) -> Run {
+        let near_end = self.spare.len().saturating_sub(8);
+        if let Some(place) = self.spare[near_end..].iter().rposition(|run| run.size() >= size) {
+            let run = self.spare.swap_remove(near_end + place);
+            self.event_bytes += run.size();
+            return run;
+        }
+        loop {
+            while let Some((block, line)) = self.block {
+                let Some((run, next)) = block.next_run(line) else {
+                    self.block = None;
+                    break;
+                };
+                self.block = Some((block, next));
+                if self.heap.count_handed_out(run.size()) {
+                    self.fuel = 0;
+                }
+                if run.size() >= size {
+                    self.event_bytes += run.size();
+                    return run;
+                }
+                self.spare.push(run);
+            }
+            // An event that needs this much takes whole blocks, in which everything is its own.
+            let wants_empty = size > LINE || self.event_bytes >= BLOCK;
+            let (block, empty) = self.heap.take_block(wants_empty);
+            if !empty {
+                block.set_birth(0);
+                self.block = Some((block, 0));
+                continue;
+            }
+            if self.serial == 0 {
+                // Relaxed: only uniqueness matters.
+                self.serial = self.heap.serials.fetch_add(1, Relaxed);
+            }
+            block.set_birth(self.serial);
+            let run = block.whole();
+            if self.heap.count_handed_out(run.size()) {
+                self.fuel = 0;
+            }
+            self.event_bytes += run.size();
+            return run;
+        }
+    }
+
+    /// Whether somebody waits for this thread to stop, or a collection is due.
+    #[inline]
+    pub(crate) fn must_stop(&self) -> bool {
+        self.heap.stop.load(Relaxed) || self.heap.wanted.load(Relaxed)
+    }
+
+    /// Stands still for a collection, or makes one. `roots` gives every object that the event can still reach: frames and logs.
+    #[cold]
+    pub(crate) fn safepoint(&mut self, roots: impl FnOnce(&mut Vec<Object>)) {
+        {
+            let mut stack = self.shared.stack.lock();
+            stack.clear();
+            roots(&mut stack);
+        }
+        // Release pairs with the collector's acquire: it sees the objects as this event left them.
+        self.shared.state.store(state::STOPPED, Release);
+        if self.heap.wanted.load(Relaxed) {
+            self.heap.collect(&self.shared, true);
+        } else {
+            drop(self.heap.gate.lock());
+        }
+        self.start_running_again();
+    }
+
+    fn start_running_again(&mut self) {
+        loop {
+            self.shared.state.store(state::RUNNING, Relaxed);
+            barrier::light_fence();
+            if !self.heap.stop.load(Acquire) {
+                break;
+            }
+            self.shared.state.store(state::STOPPED, Release);
+            drop(self.heap.gate.lock());
+        }
+        if self.heap.epoch.load(Relaxed) != self.epoch {
+            self.forget_runs();
+            // The memory from before the collection cannot be told apart any more: it is left to the next one.
+            self.escaped = true;
+        }
+        self.shared.stack.lock().clear();
+    }
+
+    /// Holds a value beyond the event.
+    pub fn root(&mut self, value: crate::value::Value) -> Root {
+        if value.is_object() {
+            self.note_escape();
+        }
+        self.shared.roots.root(value)
+    }
+}
+
+/// Puts the meta word (and the header, if the kind has one) where an object begins.
+#[inline(always)]
+fn place(start: usize, meta: Meta) -> Object {
+    let object = Object::at(start + 8 * meta.has_header() as usize);
+    if meta.has_header() {
+        barrier::init_header(object);
+    }
+    object.set_meta(meta);
+    object
+}
+
+impl Drop for Mutator {
+    fn drop(&mut self) {
+        // An event that was cut off by a panic is over: its transaction was rolled back by whoever caught it.
+        self.shared.state.store(state::IDLE, Release);
+        // Roots may outlive the thread; their table then stays until the last is gone, which the collector sees by the count.
+        let mut mutators = self.heap.mutators.lock();
+        mutators.retain(|other| !Arc::ptr_eq(other, &self.shared) || Arc::strong_count(&other.roots) > 1);
+    }
+}

@@ -1,0 +1,1 @@
+//! Random core programs, to try tiers against each other.

@@ -1,0 +1,210 @@
+//! `norec`: no ownership records; one sequence lock, validation by value.
+//!
+//! *Source.* Dalessandro, Spear and Scott, "NOrec: streamlining STM by abolishing ownership records" (PPoPP 2010).
+//!
+//! *Guarantee.* Opaque and privatisation-safe: a writer that has not committed has written nothing, and one that has is finished before
+//! the next can begin.
+//!
+//! *Cost.* A read: two loads and one log entry of two words. A commit: one compare-and-swap, one store. Headers are neither read nor
+//! written. Commits of writers exclude each other, and every commit makes all others compare all their values again, so it suits few
+//! threads and short transactions. A value that changes and changes back is not noticed, which serializability allows.
+//! An irrevocable transaction holds the sequence lock and so excludes all others.
+#![expect(unsafe_code, reason = "dereferences places that the caller of the barrier keeps alive")]
+
+use std::sync::atomic::Ordering;
+
+use super::{Info, Protocol};
+use crate::abort::Abort;
+use crate::atomics::{Atomics, Word};
+use crate::attempt::{Attempt, DropWord, Mode, Place, ValueRead};
+
+/// One sequence lock, [`Domain::sequence`](crate::domain::Domain::sequence): odd while a writer writes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Norec;
+
+impl<A: Atomics> Protocol<A> for Norec {
+    const INFO: Info = Info {
+        name: "norec",
+        source: "Dalessandro, Spear, Scott: NOrec, PPoPP 2010",
+        opaque: true,
+        privatisation_safe: true,
+        readers_never_abort: false,
+        ordered: false,
+        in_place: false,
+    };
+
+    #[inline]
+    fn begin(tx: &mut Attempt<A>) -> Result<(), Abort> {
+        // Headers say nothing here, so every access goes through the protocol.
+        tx.limit = 0;
+        tx.snapshot = even_sequence(tx)?;
+        if tx.mode == Mode::Irrevocable {
+            take_sequence(tx)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    unsafe fn read(tx: &mut Attempt<A>, place: Place<A>) -> Result<u64, Abort> {
+        if !tx.buffer.is_empty()
+            && let Some(value) = tx.buffer.get(place.field)
+        {
+            return Ok(value);
+        }
+        // SAFETY: the caller keeps the object alive. Acquire pairs with the release of a write-back: if the value is newer than
+        // the snapshot, the sequence read next has changed.
+        let mut value = unsafe { place.field() }.load(Ordering::Acquire);
+        if tx.domain().sequence.load(Ordering::Relaxed) != tx.snapshot {
+            // SAFETY: as above.
+            value = unsafe { read_again(tx, place)? };
+        }
+        tx.values.push(ValueRead { place, value });
+        Ok(value)
+    }
+
+    #[inline(always)]
+    unsafe fn read_only(tx: &mut Attempt<A>, place: Place<A>) -> Result<u64, Abort> {
+        // The log of values is what makes a re-run unnecessary after a commit elsewhere, so it is kept here too.
+        // SAFETY: by the caller's promise.
+        unsafe { Self::read(tx, place) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(tx: &mut Attempt<A>, place: Place<A>, value: u64, drop: Option<DropWord>) -> Result<(), Abort> {
+        super::lazy::write(tx, place, value, drop);
+        Ok(())
+    }
+
+    fn validate(tx: &mut Attempt<A>) -> Result<(), Abort> {
+        revalidate(tx)
+    }
+
+    #[inline]
+    fn commit(tx: &mut Attempt<A>) -> Result<(), Abort> {
+        if tx.buffer.is_empty() {
+            tx.values.clear();
+            if tx.mode == Mode::Irrevocable {
+                release_sequence(tx);
+            }
+            return Ok(());
+        }
+        if tx.mode != Mode::Irrevocable {
+            take_sequence(tx)?;
+        }
+        if crate::mutant!(A, "norec-released-before-write-back", false, true) {
+            release_sequence(tx);
+        }
+        for index in 0..tx.buffer.writes().len() {
+            let write = &tx.buffer.writes()[index];
+            // SAFETY: whoever wrote the field promised that the object stays allocated until the attempt ends.
+            let field = unsafe { write.place.field() };
+            let (value, drop) = (write.value, write.drop);
+            // Relaxed: this transaction holds the sequence lock.
+            let old = field.load(Ordering::Relaxed);
+            // Release pairs with the acquire in `read`.
+            field.store(value, Ordering::Release);
+            if let Some(drop) = drop {
+                tx.note_replaced(old, drop);
+            }
+        }
+        if crate::mutant!(A, "norec-released-before-write-back", true, false) {
+            release_sequence(tx);
+        }
+        A::light();
+        tx.notify_buffered();
+        tx.buffer.clear();
+        tx.values.clear();
+        Ok(())
+    }
+
+    fn rollback(tx: &mut Attempt<A>) {
+        tx.buffer.clear();
+        tx.values.clear();
+        if tx.mode == Mode::Irrevocable && tx.domain().sequence.load(Ordering::Relaxed) == tx.snapshot + 1 {
+            release_sequence(tx);
+        }
+    }
+}
+
+/// The sequence while no writer is inside.
+fn even_sequence<A: Atomics>(tx: &Attempt<A>) -> Result<u64, Abort> {
+    let sequence = &*tx.domain().sequence;
+    let mut rounds = 0_u32;
+    loop {
+        // Acquire pairs with the release in `release_sequence`: everything written back up to here is visible.
+        let now = sequence.load(Ordering::Acquire);
+        if now & 1 == 0 {
+            return Ok(now);
+        }
+        if !A::CAN_WAIT {
+            return Err(Abort::Busy);
+        }
+        rounds += 1;
+        match rounds {
+            0..64 => A::spin(),
+            64..80 => std::thread::yield_now(),
+            _ => std::thread::sleep(std::time::Duration::from_micros(20)),
+        }
+    }
+}
+
+/// Takes the sequence lock at a moment when everything read holds.
+fn take_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
+    // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases.
+    while tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot + 1, Ordering::Acquire).is_err() {
+        tx.slot().counters.validations.increment();
+        if crate::mutant!(A, "norec-no-validation-after-lost-race", false, true) {
+            tx.snapshot = even_sequence(tx)?;
+        } else {
+            revalidate(tx)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the sequence lock back: the snapshot becomes the state just written.
+fn release_sequence<A: Atomics>(tx: &mut Attempt<A>) {
+    // Release pairs with the acquire in `even_sequence`.
+    tx.domain().sequence.store(tx.snapshot + 2, Ordering::Release);
+}
+
+/// Somebody has committed since the snapshot: compares all values and moves the snapshot.
+#[cold]
+#[inline(never)]
+fn revalidate<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
+    if tx.mode == Mode::Irrevocable && tx.domain().sequence.load(Ordering::Relaxed) == tx.snapshot + 1 {
+        return Ok(());
+    }
+    loop {
+        let now = even_sequence(tx)?;
+        let holds = tx.values.iter().all(|read| {
+            // SAFETY: whoever read the field promised that the object stays allocated until the attempt ends. Acquire: as in
+            // `read`.
+            unsafe { read.place.field() }.load(Ordering::Acquire) == read.value
+        });
+        if !crate::mutant!(A, "norec-values-not-compared", holds, true) {
+            return Err(Abort::Validation);
+        }
+        let after =
+            crate::mutant!(A, "norec-sequence-not-read-again", tx.domain().sequence.load(Ordering::Relaxed), now);
+        if after == now {
+            tx.snapshot = now;
+            tx.slot().counters.extensions.increment();
+            return Ok(());
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn read_again<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>) -> Result<u64, Abort> {
+    loop {
+        revalidate(tx)?;
+        // SAFETY: the caller keeps the object alive.
+        let value = unsafe { place.field() }.load(Ordering::Acquire);
+        let sequence = tx.domain().sequence.load(Ordering::Relaxed);
+        if sequence == tx.snapshot || (tx.mode == Mode::Irrevocable && sequence == tx.snapshot + 1) {
+            return Ok(value);
+        }
+    }
+}
