@@ -151,12 +151,14 @@ fn main() {
 
 fn measure<P: Shipped>() {
     let bytecode = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/bytecode.flow");
-    println!("power            {:7.2} ns a multiplication", core(POWER, "power", &[("x", "1"), ("y", "10000000")]) / 1e7);
+    println!(
+        "power            {:7.2} ns a multiplication",
+        core(POWER, "power", &[("x", "1"), ("y", "10000000")]) / 1e7
+    );
     println!("square           {:7.2} ns an iteration", core(SQUARE, "square", &[("a", "3000000"), ("r2", "0")]) / 3e6);
     if let Ok(text) = std::fs::read_to_string(bytecode) {
         let program = "['mov_a_r0', 'mov_a_r1', 'mov_r0_a', 'decr_a', 'mov_a_r0', 'mov_r2_a', 'add_r1_to_a', 'mov_a_r2', 'mov_r0_a', 'jump_if_a', 2, 'mov_r2_a', 'return_a']";
-        let environment =
-            [("bytecode", program), ("pc", "0"), ("a", "300000"), ("r0", "0"), ("r1", "0"), ("r2", "0")];
+        let environment = [("bytecode", program), ("pc", "0"), ("a", "300000"), ("r0", "0"), ("r1", "0"), ("r2", "0")];
         println!("bytecode         {:7.2} ns a loop", core(&text, "bytecode_loop", &environment) / 3e5);
     }
     println!("collatz          {:7.2} ns a step", functions::<P>(COLLATZ) / 3_224_300.0);

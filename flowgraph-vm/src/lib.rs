@@ -39,10 +39,7 @@ pub fn compile(source: &Arc<Source>) -> Result<Program, Vec<Diagnostic>> {
 /// # Errors
 ///
 /// As [`compile`].
-pub fn compile_with(
-    source: &Arc<Source>,
-    hosts: &[HostFunction],
-) -> Result<Program, Vec<Diagnostic>> {
+pub fn compile_with(source: &Arc<Source>, hosts: &[HostFunction]) -> Result<Program, Vec<Diagnostic>> {
     let (program, diagnostics) = examine(source, hosts);
     match program {
         Some(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(program),

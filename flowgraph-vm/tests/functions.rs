@@ -47,35 +47,81 @@ fn prints(body: &str, expected: &str) {
 #[test]
 fn numbers() {
     prints("print(7 // 2, -7 // 2, 7 % -2, -7 % 2, 7 / 2, 2 * 3.5)", "3 -4 -1 1 3.5 7.0\n");
-    prints("print(pow(2, 100), pow(2, -1), isqrt(99), sqrt(2.25), abs(-3), abs(-2.5))", "1267650600228229401496703205376 0.5 9 1.5 3 2.5\n");
+    prints(
+        "print(pow(2, 100), pow(2, -1), isqrt(99), sqrt(2.25), abs(-3), abs(-2.5))",
+        "1267650600228229401496703205376 0.5 9 1.5 3 2.5\n",
+    );
     prints("print(min(3, 1, 2), max(1, 2.5), floor(-1.5), ceil(1.2), round(2.5), round(-2.5))", "1 2.5 -2 2 3 -3\n");
-    prints("print(bit_and(12, 10), bit_or(12, 10), bit_xor(12, 10), shift_left(1, 70), shift_right(-5, 1))", "8 14 6 1180591620717411303424 -3\n");
-    prints("print(int('x' == 'x'), int(3.99), int(\"-12\"), float(3), float(\"1e3\"), fixed(3.14159, 2), fixed(2, 1))", "1 3 -12 3.0 1000.0 3.14 2.0\n");
-    prints("x = 1152921504606846975\nprint(x + 1, -x - 2, x * 2, (x + 1) - 1 == x)", "1152921504606846976 -1152921504606846977 2305843009213693950 1\n");
+    prints(
+        "print(bit_and(12, 10), bit_or(12, 10), bit_xor(12, 10), shift_left(1, 70), shift_right(-5, 1))",
+        "8 14 6 1180591620717411303424 -3\n",
+    );
+    prints(
+        "print(int('x' == 'x'), int(3.99), int(\"-12\"), float(3), float(\"1e3\"), fixed(3.14159, 2), fixed(2, 1))",
+        "1 3 -12 3.0 1000.0 3.14 2.0\n",
+    );
+    prints(
+        "x = 1152921504606846975\nprint(x + 1, -x - 2, x * 2, (x + 1) - 1 == x)",
+        "1152921504606846976 -1152921504606846977 2305843009213693950 1\n",
+    );
     prints("print(1e308 * 10, 1 == 1.0, 1 < 1.5, 2 >= 2.0, 0.1 + 0.2)", "inf 0 1 1 0.30000000000000004\n");
 }
 
 #[test]
 fn strings_and_lists() {
-    prints("s = \"hello\"\nprint(s + \" there\", len(s), s[1], upper(s), slice(s, 1, 3), find(s, \"l\"), contains(s, \"z\"))", "hello there 5 e HELLO el 2 0\n");
-    prints("print(split(\"a b  c\"), split(\"a,b\", \",\"), join(list(1, 2), \"-\"), trim(\" x \"), replace(\"aXbX\", \"X\", \"yy\"))", "[\"a\", \"b\", \"c\"] [\"a\", \"b\"] 1-2 x ayybyy\n");
-    prints("print(pad_left(7, 3) + \"|\" + pad_right(\"ab\", 4) + \"|\", starts_with(\"abc\", \"ab\"), ends_with(\"abc\", \"ab\"))", "  7|ab  | 1 0\n");
-    prints("l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), l + [4], slice(l, 1), contains(l, 2), find(l, 9))", "[3, 1, 2] [1, 2, 3] [2, 1, 3] 6 3 [3, 1, 2, 4] [1, 2] 1 -1\n");
-    prints("print(sort([\"b\", 2, 'z', none, 1.5, [1], \"a\", 1, 'y']))", "[none, 1, 1.5, 2, 'y', 'z', \"a\", \"b\", [1]]\n");
-    prints("print(bytes(\"hé\"), decode(bytes(\"hé\")), bytes([1, 255]), ord(\"a\"), chr(233), symbol(\"x y\"))", "b\"h\\xc3\\xa9\" hé b\"\\x01\\xff\" 97 é 'x y'\n");
-    prints("print(repr(\"q\\\"\"), str(1, \"a\", 'b'), [1, 's', [2]] == [1, 's', [2]], [1] == [1.0], kind(1), kind(\"\"), kind(map()))", "\"q\\\"\" 1a'b' 1 0 'int' 'str' 'map'\n");
+    prints(
+        "s = \"hello\"\nprint(s + \" there\", len(s), s[1], upper(s), slice(s, 1, 3), find(s, \"l\"), contains(s, \"z\"))",
+        "hello there 5 e HELLO el 2 0\n",
+    );
+    prints(
+        "print(split(\"a b  c\"), split(\"a,b\", \",\"), join(list(1, 2), \"-\"), trim(\" x \"), replace(\"aXbX\", \"X\", \"yy\"))",
+        "[\"a\", \"b\", \"c\"] [\"a\", \"b\"] 1-2 x ayybyy\n",
+    );
+    prints(
+        "print(pad_left(7, 3) + \"|\" + pad_right(\"ab\", 4) + \"|\", starts_with(\"abc\", \"ab\"), ends_with(\"abc\", \"ab\"))",
+        "  7|ab  | 1 0\n",
+    );
+    prints(
+        "l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), l + [4], slice(l, 1), contains(l, 2), find(l, 9))",
+        "[3, 1, 2] [1, 2, 3] [2, 1, 3] 6 3 [3, 1, 2, 4] [1, 2] 1 -1\n",
+    );
+    prints(
+        "print(sort([\"b\", 2, 'z', none, 1.5, [1], \"a\", 1, 'y']))",
+        "[none, 1, 1.5, 2, 'y', 'z', \"a\", \"b\", [1]]\n",
+    );
+    prints(
+        "print(bytes(\"hé\"), decode(bytes(\"hé\")), bytes([1, 255]), ord(\"a\"), chr(233), symbol(\"x y\"))",
+        "b\"h\\xc3\\xa9\" hé b\"\\x01\\xff\" 97 é 'x y'\n",
+    );
+    prints(
+        "print(repr(\"q\\\"\"), str(1, \"a\", 'b'), [1, 's', [2]] == [1, 's', [2]], [1] == [1.0], kind(1), kind(\"\"), kind(map()))",
+        "\"q\\\"\" 1a'b' 1 0 'int' 'str' 'map'\n",
+    );
     prints("for c in \"añ\" { print(c) }\nfor x in [7, 8] { print(x) }", "a\nñ\n7\n8\n");
 }
 
 #[test]
 fn collections() {
-    prints("a = array(3)\na[1] = 5\nb = array([1, 2])\nprint(a, b, len(a), a[1])\nfor x in b { print(x) }", "array([none, 5, none]) array([1, 2]) 3 5\n1\n2\n");
-    prints("f = f64_array(40, 1.5)\nf[39] = 2\ni = i64_array([1, 9223372036854775807])\nprint(f[39], f[0], sum(f), i)", "2.0 1.5 60.5 i64_array([1, 9223372036854775807])\n");
-    prints("m = map()\nm['a'] = 1\nm[2] = \"x\"\nm[\"k\"] = map()\nm[[1]] = 4\nm['a'] += 5\nprint(m, len(m), get(m, 9), get(m, 9, 0), has(m, 2), keys(m), values(m))",
-        "map({2: \"x\", 'a': 6, \"k\": map({}), [1]: 4}) 4 none 0 1 [2, 'a', \"k\", [1]] [\"x\", 6, map({}), 4]\n");
-    prints("m = map()\nfor i in 0..1000 { m[i * 7919] = i }\nfor i in 0..1000 { if i % 3 == 0 { remove(m, i * 7919) } }\ns = 0\nfor k in m { s += m[k] }\nprint(len(m), s, has(m, 7919), has(m, 0), remove(m, 5))\nclear(m)\nprint(m, len(m))",
-        "666 332667 1 0 none\nmap({}) 0\n");
-    prints("q = queue()\nfor i in 0..40 { push(q, i) }\nfor i in 0..35 { pop(q) }\nprint(q, len(q), peek(q), pop(q), len(q))\nclear(q)\nprint(pop(q), q)\npush(q, 1)\nprint(q)", "queue([36, 37, 38, 39]) 5 35 35 4\nnone queue([])\nqueue([1])\n");
+    prints(
+        "a = array(3)\na[1] = 5\nb = array([1, 2])\nprint(a, b, len(a), a[1])\nfor x in b { print(x) }",
+        "array([none, 5, none]) array([1, 2]) 3 5\n1\n2\n",
+    );
+    prints(
+        "f = f64_array(40, 1.5)\nf[39] = 2\ni = i64_array([1, 9223372036854775807])\nprint(f[39], f[0], sum(f), i)",
+        "2.0 1.5 60.5 i64_array([1, 9223372036854775807])\n",
+    );
+    prints(
+        "m = map()\nm['a'] = 1\nm[2] = \"x\"\nm[\"k\"] = map()\nm[[1]] = 4\nm['a'] += 5\nprint(m, len(m), get(m, 9), get(m, 9, 0), has(m, 2), keys(m), values(m))",
+        "map({2: \"x\", 'a': 6, \"k\": map({}), [1]: 4}) 4 none 0 1 [2, 'a', \"k\", [1]] [\"x\", 6, map({}), 4]\n",
+    );
+    prints(
+        "m = map()\nfor i in 0..1000 { m[i * 7919] = i }\nfor i in 0..1000 { if i % 3 == 0 { remove(m, i * 7919) } }\ns = 0\nfor k in m { s += m[k] }\nprint(len(m), s, has(m, 7919), has(m, 0), remove(m, 5))\nclear(m)\nprint(m, len(m))",
+        "666 332667 1 0 none\nmap({}) 0\n",
+    );
+    prints(
+        "q = queue()\nfor i in 0..40 { push(q, i) }\nfor i in 0..35 { pop(q) }\nprint(q, len(q), peek(q), pop(q), len(q))\nclear(q)\nprint(pop(q), q)\npush(q, 1)\nprint(q)",
+        "queue([36, 37, 38, 39]) 5 35 35 4\nnone queue([])\nqueue([1])\n",
+    );
     let text = "object P { x, y }\nfn main() {\n p = P(1, 2)\n p.x += 10\n q = P(p, none)\n q.y = q\n print(p, p.x, p == p, p == P(11, 2), kind(p))\n freeze(p)\n try { p.x = 1 } catch e { print(e.kind, e.message) }\n print(p.x)\n}\n";
     assert_eq!(run(text), "P(x=11, y=2) 11 1 0 'P'\n'frozen' an object was frozen and cannot change any more\n11\n");
 }
@@ -104,7 +150,10 @@ fn errors_show_the_calls_that_led_there() {
         run(text),
         "test.flow:2:21: the index 5 is out of range for a length of 1 [f then1]\n  called from g at test.flow:5:18\n  called from f at test.flow:3:9\n  called from main at test.flow:7:2\n"
     );
-    assert_eq!(run("fn f() { return f() + 1 }\nfn main() { f() }\n").lines().next(), Some("test.flow:1:17: calls are nested more than 10000 deep [f entry]"));
+    assert_eq!(
+        run("fn f() { return f() + 1 }\nfn main() { f() }\n").lines().next(),
+        Some("test.flow:1:17: calls are nested more than 10000 deep [f entry]")
+    );
 }
 
 #[test]
@@ -135,9 +184,17 @@ fn host_functions() {
         call.map_set(args[0], args[1], new)?;
         Ok(new)
     });
-    let config = VmConfig { hosts: vec![twice, bump], ..VmConfig::default() };
-    let text = "fn main() {\n m = map()\n print(twice(21), bump(m, 'a'), bump(m, 'a'), m)\n try { bump(m, 'a')\n twice('x') } catch e { print(e.kind, e.message, m) }\n}\n";
-    assert_eq!(run_with(text, config), "42 1 2 map({'a': 2})\n'host' `twice`: a number is needed map({'a': 2})\n");
+    // Runs once, however often the event is attempted, since it cannot be undone.
+    let fired = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = fired.clone();
+    let fire = Host::new("fire", Some(0), HostKind::Irrevocable, move |call, _| {
+        let before = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(call.int(before as i64))
+    });
+    let config = VmConfig { hosts: vec![twice, bump, fire], ..VmConfig::default() };
+    let text = "fn main() {\n m = map()\n print(twice(21), bump(m, 'a'), bump(m, 'a'), m)\n try { bump(m, 'a')\n twice('x') } catch e { print(e.kind, e.message, m) }\n print(fire())\n}\n";
+    assert_eq!(run_with(text, config), "42 1 2 map({'a': 2})\n'host' `twice`: a number is needed map({'a': 2})\n0\n");
+    assert_eq!(fired.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -14,10 +14,7 @@ use optimist_flowgraph::model::{Limits, ModelError, run, specialize, trace};
 use optimist_flowgraph::{Literal, Source, compile, fmt};
 
 fn programs() -> u64 {
-    std::env::var("OPTIMIST_PROGRAMS")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(2000)
+    std::env::var("OPTIMIST_PROGRAMS").ok().and_then(|count| count.parse().ok()).unwrap_or(2000)
 }
 
 /// What can be seen of a run: what it prints, or the failure with its place (but not its block, which specialising renames).
@@ -32,14 +29,7 @@ fn seen(result: Result<Literal, ModelError>) -> String {
 fn compiled(random: &RandomProgram) -> Program {
     let source = Source::new("random.flow", random.text.clone());
     let program = compile(&source).unwrap_or_else(|diagnostics| {
-        panic!(
-            "{}{}",
-            random.text,
-            diagnostics
-                .iter()
-                .map(|d| d.render(&source, false))
-                .collect::<String>()
-        )
+        panic!("{}{}", random.text, diagnostics.iter().map(|d| d.render(&source, false)).collect::<String>())
     });
     well_formed(&program).expect("keeps the rules");
     program
@@ -51,11 +41,7 @@ fn text(program: &Program) -> String {
 
 #[test]
 fn specialised_and_traced_programs_do_the_same() {
-    let limits = Limits {
-        steps: 10_000,
-        blocks: 300,
-        trace: 2000,
-    };
+    let limits = Limits { steps: 10_000, blocks: 300, trace: 2000 };
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in 0..programs() {
         let random = core_program(seed);
@@ -70,24 +56,13 @@ fn specialised_and_traced_programs_do_the_same() {
         let direct = seen(direct);
 
         let mut choice = Random::new(seed ^ 0x5eed);
-        let (known, rest): (Vec<_>, Vec<_>) = random
-            .given
-            .iter()
-            .cloned()
-            .partition(|_| choice.percent(60));
+        let (known, rest): (Vec<_>, Vec<_>) = random.given.iter().cloned().partition(|_| choice.percent(60));
         match specialize(&program, random.start, &known, limits) {
             Ok(raw) => {
                 well_formed(&raw.program).expect("keeps the rules");
                 let residual = seen(run(&raw.program, raw.entry(), &rest, limits));
-                assert_eq!(
-                    residual,
-                    direct,
-                    "seed {seed}: residual program of\n{}\nis\n{}",
-                    random.text,
-                    raw.print()
-                );
-                let again = compile(&Source::new("residual.flow", raw.print()))
-                    .expect("a residual program parses");
+                assert_eq!(residual, direct, "seed {seed}: residual program of\n{}\nis\n{}", random.text, raw.print());
+                let again = compile(&Source::new("residual.flow", raw.print())).expect("a residual program parses");
                 assert_eq!(text(&again), text(&raw.program), "seed {seed}");
                 let clean = cleanup(raw);
                 well_formed(&clean.program).expect("keeps the rules");
@@ -106,32 +81,15 @@ fn specialised_and_traced_programs_do_the_same() {
             Err(ModelError::Limit(..)) => *outcomes.entry("not specialised").or_default() += 1,
             Err(other) => panic!("seed {seed}: {other}"),
         }
-        let through_trace =
-            trace(&program, random.start, &random.given, limits).and_then(|traced| traced.output);
-        assert_eq!(
-            seen(through_trace),
-            direct,
-            "seed {seed}: traced\n{}",
-            random.text
-        );
+        let through_trace = trace(&program, random.start, &random.given, limits).and_then(|traced| traced.output);
+        assert_eq!(seen(through_trace), direct, "seed {seed}: traced\n{}", random.text);
     }
     // The programs are worth running: many print, and there are failures of every kind.
     println!("{outcomes:?}");
-    let kinds = [
-        "unset_variable",
-        "not_a_number",
-        "index_out_of_range",
-        "division_by_zero",
-        "not_indexable",
-        "not_comparable",
-    ];
+    let kinds =
+        ["unset_variable", "not_a_number", "index_out_of_range", "division_by_zero", "not_indexable", "not_comparable"];
     for kind in kinds {
-        assert!(
-            outcomes
-                .get(kind)
-                .is_some_and(|&count| count * 400 > programs()),
-            "{kind}: {outcomes:?}"
-        );
+        assert!(outcomes.get(kind).is_some_and(|&count| count * 400 > programs()), "{kind}: {outcomes:?}");
     }
     assert!(outcomes["printed"] * 4 > programs(), "{outcomes:?}");
 }
@@ -144,11 +102,7 @@ fn printed_and_formatted_programs_are_the_same_programs() {
         let again = compile(&Source::new("printed.flow", printed.clone())).expect("parses");
         assert_eq!(text(&again), printed, "seed {seed}");
         let formatted = fmt(&Source::new("random.flow", random.text.clone())).expect("parses");
-        assert_eq!(
-            fmt(&Source::new("random.flow", formatted.clone())).expect("parses"),
-            formatted,
-            "seed {seed}"
-        );
+        assert_eq!(fmt(&Source::new("random.flow", formatted.clone())).expect("parses"), formatted, "seed {seed}");
         let formatted = compile(&Source::new("formatted.flow", formatted)).expect("parses");
         assert_eq!(text(&formatted), printed, "seed {seed}");
     }

@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub use mutator::Mutator;
 pub(crate) use mutator::FUEL;
+pub use mutator::Mutator;
 pub use object::Kind;
 pub(crate) use object::{Meta, Object};
 pub use roots::Root;
