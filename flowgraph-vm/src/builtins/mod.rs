@@ -65,6 +65,14 @@ impl Machine<'_> {
         }
         let value = match (op, args) {
             (Op::Same | Op::PromoteHint, [value]) => *value,
+            // In the core language arithmetic is for numbers alone, and lists never join.
+            (Op::Add, [a, b])
+                if let (Some(x), Some(y)) = (a.list(), b.list())
+                    && shared.program.core().is_none() =>
+            {
+                let items: Vec<Value> = elements(x).chain(elements(y)).collect();
+                self.worker.mutator.make_list(&items)
+            }
             (Op::Add | Op::Sub | Op::Mul | Op::FloorDiv | Op::Modulo | Op::Div, [a, b]) => {
                 numbers::arithmetic(mutator!(), op, *a, *b)?
             }
