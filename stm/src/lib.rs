@@ -21,6 +21,7 @@ pub mod atomics;
 pub mod attempt;
 pub mod buffer;
 pub mod clock;
+pub mod collections;
 pub mod domain;
 pub mod header;
 mod history;

@@ -139,6 +139,10 @@ impl BlockChunk {
         chunk
     }
 
+    pub(crate) fn start(&self) -> usize {
+        self.0
+    }
+
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
         let start = self.0;
         (0..CHUNK_BLOCKS).map(move |i| Block(start + i * BLOCK))

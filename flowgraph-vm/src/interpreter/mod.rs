@@ -187,9 +187,10 @@ impl<'a> Machine<'a> {
         if self.worker.mutator.must_stop() {
             let top = self.base + self.code().template.len();
             let (stack, saved) = (&self.worker.stack[..top], &self.worker.saved);
+            let owns = self.shared.heap.addresses();
             self.worker.mutator.safepoint(|roots| {
                 roots.extend(stack.iter().chain(saved).filter_map(|value| value.object()));
-                crate::barrier::logged_objects(tx, roots);
+                crate::barrier::logged_objects(tx, &owns, roots);
             });
             let heap = &self.shared.heap;
             if heap.is_over_limit() {

@@ -135,7 +135,11 @@ impl Builder<'_, '_> {
     }
 
     pub(super) fn field(&mut self, field: &Name) -> Option<NameId> {
-        let found = self.scope.program.names.find(&field.text);
+        let mut found = self.scope.program.names.find(&field.text);
+        if found.is_none() && self.scope.functions.contains_key("record") {
+            // The columns of the input are fields as well, and known only when it is read.
+            found = Some(self.scope.program.names.intern(&field.text));
+        }
         if found.is_none() {
             let message = format!("no object type has a field `{}`", field.text);
             let names: Vec<_> = self.scope.program.names.values().to_vec();
