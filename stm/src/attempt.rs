@@ -22,6 +22,7 @@ use crate::buffer::WriteBuffer;
 use crate::domain::{Domain, IDLE, NO_AGE, Slot};
 use crate::header::{Header, Owner};
 use crate::protocol::Calls;
+use crate::protocol::ordered::ANY_POSITION;
 use crate::reclaim::Garbage;
 use crate::watch::{ANY_OBJECT, Watch};
 
@@ -75,7 +76,7 @@ impl<A: Atomics> Place<A> {
     /// The bit of this field in [`Lock::saved`]; none for fields too far from the header.
     #[inline(always)]
     pub(crate) fn bit(self) -> u64 {
-        let distance = (self.field.addr() - self.header.addr()) / size_of::<A::Word>();
+        let distance = self.field.addr().wrapping_sub(self.header.addr()) / size_of::<A::Word>();
         if distance < 64 { 1 << distance } else { 0 }
     }
 }
@@ -196,7 +197,7 @@ impl<A: Atomics> Attempt<A> {
             undo: Vec::new(),
             values: Vec::new(),
             buffer: WriteBuffer::default(),
-            position: 0,
+            position: ANY_POSITION,
             born: Vec::new(),
             replaced: Vec::new(),
             lost_to: None,
@@ -348,11 +349,16 @@ impl<A: Atomics> Attempt<A> {
 
     /// Frees the boxed values created since the first `to`.
     pub(crate) fn drop_born(&mut self, to: usize) {
-        for owned in self.born.drain(to..) {
-            // SAFETY: the value was created by this attempt for a field that no longer holds it, and no other transaction
-            // follows a pointer before it has validated the field.
-            unsafe { (owned.drop)(owned.word) };
+        if self.born.len() == to {
+            return;
         }
+        crate::reclaim::dropping(|| {
+            for owned in self.born.drain(to..) {
+                // SAFETY: the value was created by this attempt for a field that no longer holds it, and no other transaction
+                // follows a pointer before it has validated the field.
+                unsafe { (owned.drop)(owned.word) };
+            }
+        });
     }
 
     /// A position to which the logs can be rolled back.

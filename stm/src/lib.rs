@@ -23,6 +23,7 @@ pub mod buffer;
 #[cfg(feature = "check")]
 pub mod check;
 pub mod clock;
+pub mod collections;
 pub mod domain;
 pub mod header;
 mod history;

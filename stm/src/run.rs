@@ -10,6 +10,7 @@ use crate::abort::Abort;
 use crate::atomics::{Atomics, Native, Word};
 use crate::attempt::{Attempt, Mode};
 use crate::protocol::Protocol;
+use crate::protocol::ordered::ANY_POSITION;
 use crate::watch::Watch;
 
 /// How often a transaction may lose before it runs irrevocably.
@@ -209,6 +210,14 @@ fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
 fn after_abort<A: Atomics>(tx: &mut Attempt<A>, mode: Mode, reason: Abort, failed: &mut u32) -> Mode {
     *failed += 1;
     if mode == Mode::Irrevocable {
+        return mode;
+    }
+    if tx.position != ANY_POSITION {
+        // A fixed order has its own last resort: in its turn a transaction cannot lose. Irrevocability would let it lock what an
+        // earlier position has yet to write.
+        if *failed >= PATIENCE && A::CAN_WAIT {
+            tx.domain().await_turn(tx.position);
+        }
         return mode;
     }
     if *failed >= PATIENCE || reason == Abort::Irrevocable {

@@ -119,6 +119,11 @@ impl Machine<'_> {
             (Op::ShiftLeft | Op::ShiftRight, [a, b]) => numbers::shift(mutator!(), op, *a, *b)?,
 
             (Op::List, items) => self.worker.mutator.make_list(items),
+            (Op::Concat, [a, b]) => {
+                let mut items = self.items::<P>(tx, *a)?;
+                items.extend(self.items::<P>(tx, *b)?);
+                self.worker.mutator.make_list(&items)
+            }
             (Op::Len, [value]) => self.length::<P>(tx, *value)?,
             (Op::Slice, [value, from, rest @ ..]) => lists::slice(mutator!(), *value, *from, rest.first().copied())?,
             (Op::Contains, [value, part]) => self.contains::<P>(tx, *value, *part)?,
@@ -209,7 +214,8 @@ impl Machine<'_> {
             }
             (Op::Values, [map]) => {
                 let map = of_kind(op, "a map", Kind::Map, *map)?;
-                let values: Vec<Value> = heap!().map_items(map, &symbols)?.into_iter().map(|(_, value)| value).collect();
+                let values: Vec<Value> =
+                    heap!().map_items(map, &symbols)?.into_iter().map(|(_, value)| value).collect();
                 self.worker.mutator.make_list(&values)
             }
             (Op::Items, [value]) => match value.object_of(Kind::Map) {
@@ -296,7 +302,11 @@ impl Machine<'_> {
 
             (Op::Print | Op::Log, values) => {
                 let line = self.text_of::<P>(tx, values, " ")?;
-                if op == Op::Print { self.context.print(&line)? } else { self.context.log(&line)? }
+                if op == Op::Print {
+                    self.context.print(&line)?
+                } else {
+                    self.context.log(&line)?
+                }
                 Value::NONE
             }
             (Op::WriteFile, [name, content]) => {

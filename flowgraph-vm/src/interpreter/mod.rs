@@ -6,7 +6,10 @@
 //! Frames lie in one stack of values, always filled up to the top, so that they are exact roots. At every backward jump and every
 //! call `fuel` is counted down; when it is gone the [poll](Machine::poll) looks whether a collection wants the thread to stop, and whether the event has exceeded its limits.
 
-#![expect(unsafe_code, reason = "registers and words are reached through bare pointers within bounds that the compiler of the code established")]
+#![expect(
+    unsafe_code,
+    reason = "registers and words are reached through bare pointers within bounds that the compiler of the code established"
+)]
 
 pub(crate) mod context;
 mod trap;
@@ -143,15 +146,8 @@ impl<'a> Machine<'a> {
         worker.frames.clear();
         worker.guards.clear();
         worker.saved.clear();
-        let mut machine = Machine {
-            shared,
-            worker,
-            context,
-            initialising: false,
-            code: NonNull::from(code),
-            base: 0,
-            steps: 0,
-        };
+        let mut machine =
+            Machine { shared, worker, context, initialising: false, code: NonNull::from(code), base: 0, steps: 0 };
         machine.make_room(code.template.len());
         machine.worker.stack[..code.template.len()].copy_from_slice(&code.template);
         machine.worker.stack[..arguments.len()].copy_from_slice(arguments);
@@ -191,9 +187,10 @@ impl<'a> Machine<'a> {
         if self.worker.mutator.must_stop() {
             let top = self.base + self.code().template.len();
             let (stack, saved) = (&self.worker.stack[..top], &self.worker.saved);
+            let owns = self.shared.heap.addresses();
             self.worker.mutator.safepoint(|roots| {
                 roots.extend(stack.iter().chain(saved).filter_map(|value| value.object()));
-                crate::barrier::logged_objects(tx, roots);
+                crate::barrier::logged_objects(tx, &owns, roots);
             });
             let heap = &self.shared.heap;
             if heap.is_over_limit() {
@@ -272,7 +269,12 @@ impl<'a> Machine<'a> {
     /// Whether a jump on a comparison with a small integer, made from `<` and `<=` or from `>` and `>=`, is taken.
     #[cold]
     #[inline(never)]
-    fn compare_small_slowly<P: Protocol>(&mut self, tx: &mut Attempt, index: usize, if_less: bool) -> Result<bool, Trap> {
+    fn compare_small_slowly<P: Protocol>(
+        &mut self,
+        tx: &mut Attempt,
+        index: usize,
+        if_less: bool,
+    ) -> Result<bool, Trap> {
         let made_from_less = matches!(self.assignment(index).op, Op::Lt | Op::Le);
         Ok(self.perform_at::<P>(tx, index)?.is_true() == (made_from_less == if_less))
     }
@@ -430,6 +432,31 @@ impl<'a> Machine<'a> {
                 Opcode::Add => arithmetic!(word, Value::add_ints, std::ops::Add::add),
                 Opcode::Sub => arithmetic!(word, Value::sub_ints, std::ops::Sub::sub),
                 Opcode::Mul => arithmetic!(word, Value::mul_ints, std::ops::Mul::mul),
+                Opcode::FloorDiv | Opcode::Modulo => {
+                    let (x, y) = (register!(word.b()), register!(word.c()));
+                    // A positive divisor cannot overflow, and rounding down takes one correction.
+                    if Value::both_int(x, y) && y.int_unchecked() > 0 {
+                        let (x, y) = (x.int_unchecked(), y.int_unchecked());
+                        let result =
+                            if word.opcode_byte() == Opcode::Modulo as u8 { x.rem_euclid(y) } else { x.div_euclid(y) };
+                        set!(word.a(), Value::small(result));
+                    } else {
+                        let result = attempt!(self.perform_at::<P>(tx, here!()));
+                        set!(word.a(), result);
+                    }
+                }
+                Opcode::Div => {
+                    let (x, y) = (register!(word.b()), register!(word.c()));
+                    if Value::both_immediate_floats(x, y)
+                        && y.float_unchecked() != 0.0
+                        && let Some(quotient) = Value::float(x.float_unchecked() / y.float_unchecked())
+                    {
+                        set!(word.a(), quotient);
+                    } else {
+                        let result = attempt!(self.perform_at::<P>(tx, here!()));
+                        set!(word.a(), result);
+                    }
+                }
                 Opcode::AddSmall => {
                     let x = register!(word.b());
                     let small = Value::from_bits(word.immediate() as i64 as u64);

@@ -25,6 +25,7 @@ pub mod global_lock;
 mod lazy;
 pub mod mvcc;
 pub mod norec;
+pub mod ordered;
 pub mod tl2;
 
 use crate::abort::Abort;
@@ -37,6 +38,7 @@ pub use eager::Eager;
 pub use global_lock::GlobalLock;
 pub use mvcc::Mvcc;
 pub use norec::Norec;
+pub use ordered::Ordered;
 pub use tl2::Tl2;
 
 /// What a protocol promises, and where it comes from.
@@ -206,6 +208,8 @@ shipped! {
     Norec = super::Norec, "norec";
     /// Several versions: readers never abort.
     Mvcc = super::Mvcc, "mvcc";
+    /// Speculation with commits in a fixed order.
+    Ordered = super::Ordered, "ordered";
     /// One lock around every transaction.
     GlobalLock = super::GlobalLock, "global-lock";
 }
