@@ -211,6 +211,9 @@ unsafe fn lock<A: Atomics, C: Clock>(tx: &mut Attempt<A>, place: Place<A>) -> Re
             }
             tx.locks.push(Lock { header: place.header, version: seen.0, saved: 0 });
             return Ok(());
+        } else {
+            // Somebody was faster.
+            A::spin();
         }
     }
 }
