@@ -265,6 +265,7 @@ fn idle_descriptor() -> &'static mut Attempt {
 #[cold]
 fn adopt(tx: &mut Attempt, kind: Kind) {
     tx.calls = Some(kind.calls());
+    tx.inlined = kind.calls().inlined();
     tx.regime = kind as u64;
     tx.position = ANY_POSITION;
 }
