@@ -1,2 +1,9 @@
 //! The command `optimist`.
-fn main() {}
+
+mod commands;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::main()
+}

@@ -156,7 +156,10 @@ impl TransactionQueue {
     /// # Atomicity
     /// Each event is one transaction. Its effects are released after it has committed, as [`effects`](crate::effects) states.
     pub fn run(&self) -> Result<Report, RunError> {
-        assert!(!Additions::inside() && !optimist_stm::runtime::in_transaction(), "a queue cannot be run within an event");
+        assert!(
+            !Additions::inside() && !optimist_stm::runtime::in_transaction(),
+            "a queue cannot be run within an event"
+        );
         run::run(&self.shared, self.config())
     }
 
@@ -217,8 +220,7 @@ impl Shared {
 
     /// Puts an event aside until its watch fires.
     pub(crate) fn block(self: &Arc<Self>, task: Task, watch: Watch) {
-        let waiting =
-            Arc::new(Waiting { label: task.label(), task: Mutex::new(Some(task)), watch: OnceLock::new() });
+        let waiting = Arc::new(Waiting { label: task.label(), task: Mutex::new(Some(task)), watch: OnceLock::new() });
         let watch = waiting.watch.get_or_init(|| watch);
         let id = {
             let mut blocked = self.blocked.lock();

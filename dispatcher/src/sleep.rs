@@ -165,7 +165,8 @@ impl Sleep {
             match deadline {
                 None => self.changed.wait(&mut state),
                 Some(deadline) => {
-                    if self.changed.wait_until(&mut state, deadline).timed_out() && state.permits == 0 && !state.closed {
+                    if self.changed.wait_until(&mut state, deadline).timed_out() && state.permits == 0 && !state.closed
+                    {
                         break Wake::Time;
                     }
                 }
@@ -188,16 +189,18 @@ mod tests {
     use super::*;
     use crate::loom_atomics::Loom;
 
-    /// Two workers and two adders of one event each. If a worker sleeps for ever although an event is left, the model deadlocks.
-    fn model<const FENCE_MISSING: bool>() {
-        loom::model(|| {
+    /// A worker and an adder of some events. If the worker sleeps for ever although an event is left, the model deadlocks.
+    fn model<const FENCE_MISSING: bool>(events: u64, preemptions: Option<usize>) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = preemptions;
+        builder.check(move || {
             let sleepers: Arc<Sleepers<Loom>> = Arc::default();
             let queued = Arc::new(loom::sync::atomic::AtomicU64::new(0));
             let permits = Arc::new((loom::sync::Mutex::new(0), loom::sync::Condvar::new()));
             let adder = {
                 let (sleepers, queued, permits) = (sleepers.clone(), queued.clone(), permits.clone());
                 loom::thread::spawn(move || {
-                    for _ in 0..2 {
+                    for _ in 0..events {
                         queued.fetch_add(1, Ordering::Relaxed);
                         let claimed = if FENCE_MISSING {
                             sleepers.0.load(Ordering::Relaxed) != 0 && sleepers.take()
@@ -223,7 +226,7 @@ mod tests {
                 *count -= 1;
             };
             let mut done = 0;
-            while done < 2 {
+            while done < events {
                 if take() {
                     done += 1;
                     continue;
@@ -244,13 +247,14 @@ mod tests {
 
     #[test]
     fn no_wake_up_is_lost() {
-        model::<false>();
+        model::<false>(1, None);
+        model::<false>(2, Some(2));
     }
 
     #[test]
     #[should_panic(expected = "deadlock")]
     fn the_model_finds_a_missing_fence() {
-        model::<true>();
+        model::<true>(1, None);
     }
 
     #[test]

@@ -101,7 +101,12 @@ impl Options {
     }
 
     fn is_plain(&self) -> bool {
-        self.name.is_none() && self.key.is_none() && self.priority == 0 && self.deadline.is_none() && !self.irrevocable && !self.handles_error
+        self.name.is_none()
+            && self.key.is_none()
+            && self.priority == 0
+            && self.deadline.is_none()
+            && !self.irrevocable
+            && !self.handles_error
     }
 }
 

@@ -87,7 +87,9 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
             }
             self.in_turn = true;
         }
-        self.context.effects.lock(&self.run.config.stdout);
+        if self.context.effects.lock(&self.run.config.stdout) {
+            tx.encumbered = true;
+        }
         Ok(())
     }
 

@@ -57,8 +57,15 @@ fn place(object: Object, index: usize) -> Place {
 /// # Errors
 /// The abort with which this attempt ends.
 #[inline(always)]
-pub(crate) fn read_bits<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object, index: usize) -> Result<u64, Abort> {
-    if heap.is_fresh(object) {
+pub(crate) fn read_bits<P: Protocol>(
+    tx: &mut Attempt,
+    heap: &Mutator,
+    object: Object,
+    index: usize,
+) -> Result<u64, Abort> {
+    // Under one lock every read is a plain one, and the question would cost more than the answer.
+    let reads_are_plain = const { matches!(P::INFO.name.as_bytes(), b"global-lock") };
+    if !reads_are_plain && heap.is_fresh(object) {
         return Ok(object.raw(index));
     }
     // SAFETY: the object is reachable, and no collection frees what a running transaction has touched.
@@ -71,7 +78,12 @@ pub(crate) fn read_bits<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: O
 /// # Errors
 /// The abort with which this attempt ends.
 #[inline]
-pub(crate) fn read_frozen<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object, index: usize) -> Result<u64, Abort> {
+pub(crate) fn read_frozen<P: Protocol>(
+    tx: &mut Attempt,
+    heap: &Mutator,
+    object: Object,
+    index: usize,
+) -> Result<u64, Abort> {
     // Acquire pairs with the release of a write in place, as in the protocols: a header that is not newer than the snapshot
     // afterwards says that the value, and the frozen bit seen before, are the committed ones. An abort of the freezing gives the header a new version.
     let value = object.field(index).load(Acquire);
@@ -155,21 +167,33 @@ pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Obje
     unsafe { P::write(tx, place, meta.frozen().bits(), None) }
 }
 
-/// Adds every object that the attempt's logs still need: what was read and locked, and the old values of what was written.
-pub(crate) fn logged_objects(tx: &Attempt, list: &mut Vec<Object>) {
-    let headers = tx.reads.entries().iter().copied().chain(tx.locks.iter().map(|lock| lock.header));
-    list.extend(headers.map(Object::of_header));
-    // An old value is a reference only in an object of values; the object is the locked one that lies before the field.
-    let mut locked: Vec<usize> = tx.locks.iter().map(|lock| lock.header.addr()).collect();
+/// Adds every object that the attempt's logs still need: what was read, locked and is to be written, and both the old and the
+/// new values of what was written. A transaction may also have touched what is not in this heap; `owns` tells the addresses that are.
+pub(crate) fn logged_objects(tx: &Attempt, owns: &dyn Fn(usize) -> bool, list: &mut Vec<Object>) {
+    let reads = tx.reads.entries().iter().copied().chain(tx.values.iter().map(|read| read.place.header));
+    let writes =
+        tx.locks.iter().map(|lock| lock.header).chain(tx.buffer.writes().iter().map(|write| write.place.header));
+    list.extend(reads.chain(writes).filter(|header| owns(header.addr())).map(Object::of_header));
+    // A word of the undo log is a reference only in an object of values; the object is the locked one that lies before the field.
+    let mut locked: Vec<usize> =
+        tx.locks.iter().map(|lock| lock.header.addr()).filter(|header| owns(*header)).collect();
     locked.sort_unstable();
-    for undo in &tx.undo {
+    let undone = tx.undo.iter().filter(|undo| owns(undo.field.addr())).map(|undo| {
         let after = locked.partition_point(|header| *header < undo.field.addr());
-        let object = Object::of_header(locked[after - 1] as *const _);
-        let is_meta = undo.field == object.meta_word();
-        if object.meta().has_values() && !is_meta {
-            list.extend(Value::from_bits(undo.value).object());
+        (Object::of_header(std::ptr::with_exposed_provenance(locked[after - 1])), undo.field, undo.value)
+    });
+    let kept_back = tx.buffer.writes().iter().filter(|write| owns(write.place.header.addr()));
+    let kept_back = kept_back.map(|write| (Object::of_header(write.place.header), write.place.field, write.value));
+    for (object, field, word) in undone.chain(kept_back) {
+        if object.meta().has_values() && field != object.meta_word() {
+            list.extend(Value::from_bits(word).object());
         }
     }
+}
+
+/// Whether the attempt can no longer be aborted by others, so that it may do what cannot be undone.
+pub(crate) fn is_irrevocable(tx: &Attempt) -> bool {
+    tx.mode == optimist_stm::attempt::Mode::Irrevocable
 }
 
 /// Runs `body` as a transaction of its own, under the protocol in force, as often as it takes to commit.

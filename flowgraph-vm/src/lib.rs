@@ -39,10 +39,7 @@ pub fn compile(source: &Arc<Source>) -> Result<Program, Vec<Diagnostic>> {
 /// # Errors
 ///
 /// As [`compile`].
-pub fn compile_with(
-    source: &Arc<Source>,
-    hosts: &[HostFunction],
-) -> Result<Program, Vec<Diagnostic>> {
+pub fn compile_with(source: &Arc<Source>, hosts: &[HostFunction]) -> Result<Program, Vec<Diagnostic>> {
     let (program, diagnostics) = examine(source, hosts);
     match program {
         Some(program) if !diagnostics.iter().any(Diagnostic::is_error) => Ok(program),
@@ -53,6 +50,15 @@ pub fn compile_with(
 /// All that can be said against a program without running it: mistakes and warnings, in the order of the text.
 pub fn check(source: &Arc<Source>, hosts: &[HostFunction]) -> Vec<Diagnostic> {
     examine(source, hosts).1
+}
+
+/// The text of a program, formatted.
+///
+/// # Errors
+///
+/// The mistakes of a text that does not parse.
+pub fn fmt(source: &Source) -> Result<String, Vec<Diagnostic>> {
+    syntax::format::format(source)
 }
 
 fn examine(source: &Arc<Source>, hosts: &[HostFunction]) -> (Option<Program>, Vec<Diagnostic>) {

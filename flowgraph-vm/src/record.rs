@@ -45,7 +45,9 @@ impl ColumnKind {
 /// An integer as people write it: with leading zeros it is a code, not a number.
 fn is_integer(field: &str) -> bool {
     let digits = field.strip_prefix('-').unwrap_or(field);
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits.len() == 1 || !digits.starts_with('0'))
+    !digits.is_empty()
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (digits.len() == 1 || !digits.starts_with('0'))
 }
 
 fn parse_float(field: &str) -> Option<f64> {

@@ -252,6 +252,15 @@ impl Vm {
         self.shared.program.function(name)
     }
 
+    /// The register code of a core program as text, as it is run from a block with these variables given; empty for a program of functions.
+    pub fn core_listing(&self, start: BlockId, given: &[VarId]) -> String {
+        match self.shared.program.core() {
+            Some(_) => compile(&self.shared.program, FunctionId(0), start, given, &self.shared.constants)
+                .map_or_else(|_| String::new(), |code| code.listing()),
+            None => String::new(),
+        }
+    }
+
     /// The register code of a function as text.
     pub fn listing(&self, function: FunctionId) -> String {
         self.shared.codes[function.index()].listing()
@@ -335,11 +344,12 @@ impl Vm {
     ) -> Result<(), Box<RuntimeError>> {
         let function = self.shared.program.core().expect("a core program");
         let given: Vec<VarId> = environment.iter().map(|(var, _)| *var).collect();
-        let code = compile(&self.shared.program, FunctionId(0), start, &given, &self.shared.constants).map_err(|_| {
-            let fault = Fault::TooLarge { what: "the number of variables", limit: u16::MAX as usize };
-            let block = &function.blocks[start.index()];
-            Box::new(RuntimeError::new(fault, function.name.clone(), block.label.clone(), block.span))
-        })?;
+        let code =
+            compile(&self.shared.program, FunctionId(0), start, &given, &self.shared.constants).map_err(|_| {
+                let fault = Fault::TooLarge { what: "the number of variables", limit: u16::MAX as usize };
+                let block = &function.blocks[start.index()];
+                Box::new(RuntimeError::new(fault, function.name.clone(), block.label.clone(), block.span))
+            })?;
         let roots: Vec<Root> = environment.iter().map(|(_, value)| worker.root_of(self, value)).collect();
         let variables: Vec<(u16, Value)> =
             given.iter().zip(&roots).map(|(var, root)| (code.slots[var.index()], root.value())).collect();
@@ -405,7 +415,10 @@ impl Vm {
             Kind::Float => value.float_value().map(Literal::Float),
             Kind::Text => Some(Literal::string(object.text())),
             Kind::Bytes => Some(Literal::Bytes(object.bytes().into())),
-            Kind::List => elements(object).map(|item| self.literal_of(item)).collect::<Option<Vec<_>>>().map(|items| Literal::List(items.into())),
+            Kind::List => elements(object)
+                .map(|item| self.literal_of(item))
+                .collect::<Option<Vec<_>>>()
+                .map(|items| Literal::List(items.into())),
             _ => None,
         }
     }
@@ -414,7 +427,12 @@ impl Vm {
     ///
     /// # Errors
     /// The abort with which the attempt ends, or a failure.
-    pub fn show<P: Protocol>(&self, tx: &mut Attempt, worker: &mut Worker, value: Value) -> Result<String, Interruption> {
+    pub fn show<P: Protocol>(
+        &self,
+        tx: &mut Attempt,
+        worker: &mut Worker,
+        value: Value,
+    ) -> Result<String, Interruption> {
         let mut text = String::new();
         match Access::<P>::new(tx, &mut worker.mutator).format(&self.shared, value, true, &mut text) {
             Ok(()) => Ok(text),
@@ -435,7 +453,9 @@ fn match_hosts(program: &Program, mut hosts: Vec<Host>) -> Result<Vec<Host>, VmE
         .iter()
         .map(|wanted| match hosts.iter().position(|host| host.name() == &*wanted.name) {
             Some(place) => Ok(hosts.swap_remove(place)),
-            None => Err(VmError(format!("the program calls `{}`, which the embedding program does not have", wanted.name))),
+            None => {
+                Err(VmError(format!("the program calls `{}`, which the embedding program does not have", wanted.name)))
+            }
         })
         .collect()
 }

@@ -62,7 +62,10 @@ fn errors_name_variable_block_and_place() {
         run(POWER, "power_rec", &[("x", "1"), ("y", "1")]),
         "test.flow:6:11: the variable `res` is read, but was never set [power_rec]\n"
     );
-    assert_eq!(run(POWER, "power", &[("x", "'a'"), ("y", "1")]), "test.flow:6:11: `*` needs a number, but got a symbol [power_rec]\n");
+    assert_eq!(
+        run(POWER, "power", &[("x", "'a'"), ("y", "1")]),
+        "test.flow:6:11: `*` needs a number, but got a symbol [power_rec]\n"
+    );
     assert_eq!(
         run("a: b = l[i]\n print_and_stop(b)", "a", &[("l", "[1, 2]"), ("i", "2")]),
         "test.flow:1:8: the index 2 is out of range for a length of 2 [a]\n"
@@ -72,7 +75,8 @@ fn errors_name_variable_block_and_place() {
 
 #[test]
 fn integers_go_over_to_big_ones_and_back() {
-    let text = "a: b = x + 1\n c = b - 1\n d = c == x\n e = x * x\n f = e // x\n g = f == x\n l = b > x\n print_and_stop(l)";
+    let text =
+        "a: b = x + 1\n c = b - 1\n d = c == x\n e = x * x\n f = e // x\n g = f == x\n l = b > x\n print_and_stop(l)";
     for x in ["1152921504606846975", "9223372036854775807", "100000000000000000000000"] {
         assert_eq!(run(text, "a", &[("x", x)]), "1\n");
     }

@@ -36,6 +36,10 @@ pub struct Domain<A: Atomics = Native> {
     pub lock: CachePadded<A::Word>,
     /// Replaced values for readers of older states.
     pub(crate) history: History,
+    /// The position whose turn it is to commit, under a protocol with a fixed order.
+    pub(crate) turn: CachePadded<A::Word>,
+    /// How many wait for their turn.
+    pub(crate) turn_waiters: CachePadded<A::Word>,
     /// The protocol in force, as a number; see [`runtime`](crate::runtime). Constant in a domain of one protocol.
     pub(crate) regime: CachePadded<A::Word>,
     /// Tickets for the irrevocable token, taken.
@@ -64,6 +68,8 @@ impl<A: Atomics> Default for Domain<A> {
             sequence: CachePadded::new(A::Word::new(0)),
             lock: CachePadded::new(A::Word::new(0)),
             history: History::default(),
+            turn: CachePadded::new(A::Word::new(0)),
+            turn_waiters: CachePadded::new(A::Word::new(0)),
             regime: CachePadded::new(A::Word::new(0)),
             tickets: CachePadded::new(A::Word::new(0)),
             served: CachePadded::new(A::Word::new(0)),

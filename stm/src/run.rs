@@ -10,6 +10,7 @@ use crate::abort::Abort;
 use crate::atomics::{Atomics, Native, Word};
 use crate::attempt::{Attempt, Mode};
 use crate::protocol::Protocol;
+use crate::protocol::ordered::ANY_POSITION;
 use crate::watch::Watch;
 
 /// How often a transaction may lose before it runs irrevocably.
@@ -112,53 +113,85 @@ pub fn run<P: Protocol<A>, A: Atomics, R, E>(
 
 /// The loop of [`run`]. It leaves it with [`Abort::Regime`] if the protocol is not in force and, unless it `blocks`, with
 /// [`Abort::Retry`] if the body retried and what it waits for is in `tx.blocked`.
-#[inline]
+#[inline(always)]
 pub(crate) fn transact<P: Protocol<A>, A: Atomics, R, E>(
     tx: &mut Attempt<A>,
     wanted: Mode,
     blocks: bool,
     body: &mut impl Body<A, R, E>,
 ) -> Result<R, Interrupt<E>> {
-    let mut failed = 0;
-    let mut mode = wanted;
-    if mode == Mode::Irrevocable {
+    let mut course = Course { mode: wanted, failed: 0 };
+    if wanted == Mode::Irrevocable {
         start_irrevocable(tx);
     }
     loop {
-        let outcome = attempt::<P, A, R, E>(tx, mode, &mut |tx| body.attempt(tx));
-        if let Err(Interrupt::Abort(reason)) = outcome {
-            body.aborted(reason);
-        }
-        match outcome {
-            Ok(_) => {}
-            Err(Interrupt::Error(_)) => tx.slot().counters.failures.increment(),
+        match attempt::<P, A, R, E>(tx, course.mode, &mut |tx| body.attempt(tx)) {
+            Ok(value) => {
+                finish_irrevocable(tx, course.mode);
+                return Ok(value);
+            }
             Err(Interrupt::Abort(reason)) => {
-                tx.slot().counters.aborts[reason as usize].increment();
-                if reason == Abort::Retry {
-                    // The token is not kept over a wait.
-                    finish_irrevocable(tx, mode);
-                    mode = wanted;
-                    if !blocks && tx.blocked.is_some() {
-                        tx.forget_age();
-                        return outcome;
-                    }
-                    if let Some(watch) = tx.blocked.take() {
-                        watch.wait();
-                    }
-                    if mode == Mode::Irrevocable {
-                        start_irrevocable(tx);
-                    }
-                    continue;
-                }
-                if reason != Abort::Regime {
-                    mode = after_abort(tx, mode, reason, &mut failed);
-                    continue;
+                body.aborted(reason);
+                match course.after(tx, wanted, blocks, reason) {
+                    Some(next) => course = next,
+                    None => return Err(Interrupt::Abort(reason)),
                 }
             }
+            Err(Interrupt::Error(error)) => {
+                course.fail(tx);
+                return Err(Interrupt::Error(error));
+            }
         }
-        finish_irrevocable(tx, mode);
+    }
+}
+
+/// What the loop knows about the attempts so far. Its methods are kept out of the way of a transaction that commits at once, and take
+/// it by value, so that it can stay in registers.
+#[derive(Clone, Copy)]
+struct Course {
+    mode: Mode,
+    failed: u32,
+}
+
+impl Course {
+    /// After an abort: waits for what is to be waited for. There is to be no other attempt if nothing is returned.
+    #[cold]
+    #[inline(never)]
+    fn after<A: Atomics>(mut self, tx: &mut Attempt<A>, wanted: Mode, blocks: bool, reason: Abort) -> Option<Course> {
+        tx.slot().counters.aborts[reason as usize].increment();
+        match reason {
+            Abort::Retry => {
+                // The token is not kept over a wait.
+                finish_irrevocable(tx, self.mode);
+                self.mode = wanted;
+                if !blocks && tx.blocked.is_some() {
+                    tx.forget_age();
+                    return None;
+                }
+                if let Some(watch) = tx.blocked.take() {
+                    watch.wait();
+                }
+                if self.mode == Mode::Irrevocable {
+                    start_irrevocable(tx);
+                }
+            }
+            Abort::Regime => {
+                finish_irrevocable(tx, self.mode);
+                tx.forget_age();
+                return None;
+            }
+            _ => self.mode = after_abort(tx, self.mode, reason, &mut self.failed),
+        }
+        Some(self)
+    }
+
+    /// After an error of the body.
+    #[cold]
+    #[inline(never)]
+    fn fail<A: Atomics>(self, tx: &mut Attempt<A>) {
+        tx.slot().counters.failures.increment();
+        finish_irrevocable(tx, self.mode);
         tx.forget_age();
-        return outcome;
     }
 }
 
@@ -210,12 +243,7 @@ pub fn attempt<P: Protocol<A>, A: Atomics, R, E>(
 fn committed<A: Atomics>(tx: &mut Attempt<A>) {
     tx.slot().counters.commits.increment();
     tx.leave();
-    if !tx.born.is_empty() {
-        tx.born.clear();
-    }
-    if !tx.replaced.is_empty() {
-        crate::reclaim::retire_replaced(tx);
-    }
+    tx.tidy();
 }
 
 /// Prepares the wait of a transaction that retries; see the rules of [`watch`](crate::watch).
@@ -240,6 +268,14 @@ fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
 fn after_abort<A: Atomics>(tx: &mut Attempt<A>, mode: Mode, reason: Abort, failed: &mut u32) -> Mode {
     *failed += 1;
     if mode == Mode::Irrevocable {
+        return mode;
+    }
+    if tx.position != ANY_POSITION {
+        // A fixed order has its own last resort: in its turn a transaction cannot lose. Irrevocability would let it lock what an
+        // earlier position has yet to write.
+        if *failed >= PATIENCE && A::CAN_WAIT {
+            tx.domain().await_turn(tx.position);
+        }
         return mode;
     }
     if *failed >= PATIENCE || reason == Abort::Irrevocable {

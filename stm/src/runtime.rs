@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::atomics::Native;
 use crate::attempt::{Attempt, DropWord, Mode};
 use crate::domain::{Domain, IDLE, Statistics};
+use crate::protocol::ordered::ANY_POSITION;
 use crate::protocol::{Any, Kind, Shipped};
 use crate::run::{Body, Interrupt, Stop, transact};
 
@@ -276,7 +277,9 @@ fn idle_descriptor() -> &'static mut Attempt {
 #[cold]
 fn adopt(tx: &mut Attempt, kind: Kind) {
     tx.calls = Some(kind.calls());
+    tx.inlined = kind.calls().inlined();
     tx.regime = kind as u64;
+    tx.position = ANY_POSITION;
 }
 
 /// Retires a value from outside or inside a transaction of this thread.
@@ -285,10 +288,10 @@ fn adopt(tx: &mut Attempt, kind: Kind) {
 /// `drop` may be called on `word` on any thread once no transaction that runs now is left.
 pub(crate) unsafe fn retire(word: u64, drop: DropWord) {
     let descriptor = DESCRIPTOR.get();
-    // SAFETY: as promised by the caller. The pending list of a running transaction's descriptor must not be touched through a
-    // second reference, so a value retired within a transaction goes to the orphans.
+    // SAFETY: as promised by the caller. The pending list of a descriptor that is borrowed, by a running transaction or by a
+    // collection, must not be touched through a second reference, so a value retired there goes to the orphans.
     unsafe {
-        if descriptor.is_null() || (*descriptor).is_running() {
+        if descriptor.is_null() || crate::reclaim::is_dropping() || (*descriptor).is_running() {
             crate::reclaim::retire_orphan(&DOMAIN, word, drop);
         } else {
             crate::reclaim::retire(&mut *descriptor, word, drop);

@@ -296,3 +296,39 @@ fn every_abort_reason_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), Abort::ALL.len());
 }
+
+#[test]
+fn ordered_transactions_commit_in_the_order_of_their_positions() {
+    let lease = lease(Kind::Ordered);
+    let domain = optimist_stm::runtime::domain();
+    domain.start_order();
+    let log = TVar::new(Vec::new());
+    let next = std::sync::atomic::AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let position = next.fetch_add(1, Ordering::Relaxed);
+                    if position >= 2000 {
+                        break;
+                    }
+                    if position % 100 == 50 {
+                        // Gives its turn up.
+                        domain.await_turn(position);
+                        domain.pass_turn(position);
+                        continue;
+                    }
+                    atomically(|tx| {
+                        tx.attempt().position = position;
+                        let mut entries = log.get(tx)?;
+                        entries.push(position);
+                        log.set(tx, entries)
+                    });
+                }
+            });
+        }
+    });
+    let expected: Vec<u64> = (0..2000).filter(|position| position % 100 != 50).collect();
+    assert_eq!(log.load(), expected);
+    drop(lease);
+}

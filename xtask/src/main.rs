@@ -1,2 +1,114 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`.
+//!
+//! Long checks live here; `cargo xtask test` runs them in a short form.
+
+use std::process::{Command, ExitCode};
+
+/// A developer command: its name, what it is for, and what it does with the rest of the command line.
+struct Task {
+    name: &'static str,
+    purpose: &'static str,
+    run: fn(&[String]) -> bool,
+}
+
+/// All of them.
+const TASKS: &[Task] = &[
+    Task { name: "test", purpose: "every test, in the short form that CI runs", run: test },
+    Task { name: "lint", purpose: "formatting and lints, warnings being errors", run: lint },
+    Task {
+        name: "check-protocols",
+        purpose: "model-check every shipped protocol: [--budget 30m]",
+        run: check_protocols,
+    },
+    Task { name: "soak", purpose: "ten times the histories, random programs and memory tests of `test`", run: soak },
+    Task {
+        name: "sanitize",
+        purpose: "thread and address sanitizer over stm's tests (needs a nightly toolchain with rust-src)",
+        run: sanitize,
+    },
+    Task { name: "bench", purpose: "the benchmarks of `benches`", run: bench },
+    Task { name: "compare", purpose: "the benchmarks beside the rivals, in a package of their own", run: compare },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let task = arguments.first().and_then(|name| TASKS.iter().find(|task| task.name == name));
+    let Some(task) = task else {
+        eprintln!("usage: cargo xtask COMMAND\n");
+        for task in TASKS {
+            eprintln!("  {:<16} {}", task.name, task.purpose);
+        }
+        return ExitCode::from(2);
+    };
+    if (task.run)(&arguments[1..]) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs a program with the terminal's input and output, and says whether it succeeded.
+fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> bool {
+    eprintln!("$ {program} {}", arguments.join(" "));
+    let status = Command::new(program).args(arguments).envs(environment.iter().copied()).status();
+    match status {
+        Ok(status) => status.success(),
+        Err(error) => {
+            eprintln!("cannot run {program}: {error}");
+            false
+        }
+    }
+}
+
+fn cargo(arguments: &[&str]) -> bool {
+    run("cargo", arguments, &[])
+}
+
+fn test(_: &[String]) -> bool {
+    cargo(&["test", "--release", "--workspace", "--all-targets"])
+        && cargo(&["test", "--release", "--workspace", "--doc"])
+}
+
+fn lint(_: &[String]) -> bool {
+    cargo(&["fmt", "--all", "--check"]) && cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn check_protocols(arguments: &[String]) -> bool {
+    let mut command = vec!["run", "--release", "--", "check-protocol", "all"];
+    command.extend(arguments.iter().map(String::as_str));
+    cargo(&command)
+}
+
+fn soak(_: &[String]) -> bool {
+    run("cargo", &["test", "--release", "--workspace"], &[("OPTIMIST_SOAK", "10")])
+}
+
+fn sanitize(_: &[String]) -> bool {
+    let target = "x86_64-unknown-linux-gnu";
+    ["thread", "address"].iter().all(|sanitizer| {
+        let flags = format!("-Zsanitizer={sanitizer}");
+        run(
+            "cargo",
+            &[
+                "+nightly",
+                "test",
+                "--release",
+                "--package",
+                "optimist-stm",
+                "--target",
+                target,
+                "--target-dir",
+                "target/sanitize",
+            ],
+            &[("RUSTFLAGS", &flags), ("RUSTDOCFLAGS", &flags)],
+        )
+    })
+}
+
+fn bench(arguments: &[String]) -> bool {
+    let mut command = vec!["run", "--release", "--package", "optimist-bench", "--"];
+    command.extend(arguments.iter().map(String::as_str));
+    cargo(&command)
+}
+
+fn compare(arguments: &[String]) -> bool {
+    let mut command = vec!["run", "--release", "--manifest-path", "benches/compare/Cargo.toml", "--"];
+    command.extend(arguments.iter().map(String::as_str));
+    cargo(&command)
+}

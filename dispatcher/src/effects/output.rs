@@ -202,7 +202,8 @@ impl Sink {
         }
         let failing = self.state == State::Failing;
         if failing && self.buffer.len() + bytes.len() > HARD_LIMIT {
-            let text = format!("{} bytes are waiting to be written, and {} more were lost", self.buffer.len(), bytes.len());
+            let text =
+                format!("{} bytes are waiting to be written, and {} more were lost", self.buffer.len(), bytes.len());
             return Appended { error: Some(io::Error::other(text)), to_flush: false };
         }
         self.buffer.extend_from_slice(bytes);

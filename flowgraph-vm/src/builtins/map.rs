@@ -209,7 +209,11 @@ impl<P: Protocol> Access<'_, P> {
         ordered.sort_by(|a, b| {
             order::total_order(a.get(entry::KEY), b.get(entry::KEY), symbols).unwrap_or(Ordering::Equal)
         });
-        ordered.into_iter().chain(others).map(|found| Ok((found.get(entry::KEY), self.read(found, entry::VALUE)?))).collect()
+        ordered
+            .into_iter()
+            .chain(others)
+            .map(|found| Ok((found.get(entry::KEY), self.read(found, entry::VALUE)?)))
+            .collect()
     }
 
     /// Takes everything out.

@@ -65,6 +65,14 @@ impl Machine<'_> {
         }
         let value = match (op, args) {
             (Op::Same | Op::PromoteHint, [value]) => *value,
+            // In the core language arithmetic is for numbers alone, and lists never join.
+            (Op::Add, [a, b])
+                if let (Some(x), Some(y)) = (a.list(), b.list())
+                    && shared.program.core().is_none() =>
+            {
+                let items: Vec<Value> = elements(x).chain(elements(y)).collect();
+                self.worker.mutator.make_list(&items)
+            }
             (Op::Add | Op::Sub | Op::Mul | Op::FloorDiv | Op::Modulo | Op::Div, [a, b]) => {
                 numbers::arithmetic(mutator!(), op, *a, *b)?
             }
@@ -209,7 +217,8 @@ impl Machine<'_> {
             }
             (Op::Values, [map]) => {
                 let map = of_kind(op, "a map", Kind::Map, *map)?;
-                let values: Vec<Value> = heap!().map_items(map, &symbols)?.into_iter().map(|(_, value)| value).collect();
+                let values: Vec<Value> =
+                    heap!().map_items(map, &symbols)?.into_iter().map(|(_, value)| value).collect();
                 self.worker.mutator.make_list(&values)
             }
             (Op::Items, [value]) => match value.object_of(Kind::Map) {
@@ -296,7 +305,11 @@ impl Machine<'_> {
 
             (Op::Print | Op::Log, values) => {
                 let line = self.text_of::<P>(tx, values, " ")?;
-                if op == Op::Print { self.context.print(&line)? } else { self.context.log(&line)? }
+                if op == Op::Print {
+                    self.context.print(&line)?
+                } else {
+                    self.context.log(&line)?
+                }
                 Value::NONE
             }
             (Op::WriteFile, [name, content]) => {

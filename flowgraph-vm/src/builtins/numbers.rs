@@ -2,7 +2,7 @@
 
 use num_traits::Pow;
 
-use super::access::{Make, elements, kind_of};
+use super::access::{Make, kind_of};
 use crate::flowgraph::fault::Fault;
 use crate::flowgraph::op::Op;
 use crate::flowgraph::semantics::{self, MAX_INT_BITS};
@@ -45,27 +45,22 @@ pub(super) fn arithmetic(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Resu
         _ => match (a.integer(), b.integer()) {
             (Some(x), Some(y)) => semantics::integers(op, &x, &y)?,
             (Some(_), None) => return Err(not_a_number(op, b)),
-            (None, _) => return join(heap, op, a, b),
+            (None, _) => return join(heap, op, a, b).ok_or_else(|| not_a_number(op, a)),
         },
     };
     Ok(number(heap, &result))
 }
 
-/// `+` on two strings, byte strings or lists.
-fn join(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Result<Value, Trap> {
-    if op == Op::Add {
-        if let (Some(x), Some(y)) = (a.text(), b.text()) {
-            return Ok(heap.make_text(&[x, y].concat()));
-        }
-        if let (Some(x), Some(y)) = (a.byte_string(), b.byte_string()) {
-            return Ok(heap.make_bytes(&[x, y].concat()));
-        }
-        if let (Some(x), Some(y)) = (a.list(), b.list()) {
-            let items: Vec<Value> = elements(x).chain(elements(y)).collect();
-            return Ok(heap.make_list(&items));
-        }
+/// `+` on two strings or byte strings.
+fn join(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Option<Value> {
+    if op != Op::Add {
+        return None;
     }
-    Err(not_a_number(op, a))
+    if let Some(texts) = a.text().zip(b.text()) {
+        return Some(heap.make_text(&[texts.0, texts.1].concat()));
+    }
+    let bytes = a.byte_string().zip(b.byte_string())?;
+    Some(heap.make_bytes(&[bytes.0, bytes.1].concat()))
 }
 
 pub(super) fn negate(heap: &mut Mutator, value: Value) -> Result<Value, Trap> {
@@ -294,9 +289,8 @@ pub(super) fn fixed(value: Value, digits: usize) -> Result<String, Trap> {
 /// A delay in milliseconds.
 pub(super) fn milliseconds(value: Value) -> Result<std::time::Duration, Trap> {
     let wrong = |text: String| Trap::from(Fault::OutOfBounds { what: "a delay", value: text, wanted: "0 or more" });
-    let milliseconds = value.to_f64().ok_or_else(|| {
-        Trap::from(Fault::WrongKind { what: "a delay", wanted: "a number", got: kind_of(value) })
-    })?;
+    let milliseconds = value
+        .to_f64()
+        .ok_or_else(|| Trap::from(Fault::WrongKind { what: "a delay", wanted: "a number", got: kind_of(value) }))?;
     std::time::Duration::try_from_secs_f64(milliseconds / 1000.0).map_err(|_| wrong(milliseconds.to_string()))
 }
-

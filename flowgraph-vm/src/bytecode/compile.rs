@@ -5,7 +5,9 @@
 //! 1. A comparison at the end of a block whose result only decides the jump becomes part of the jump.
 //! 2. A chain of such comparisons of one variable with constants becomes one [`Switch`](Opcode::Switch).
 //! 3. Small constants are part of the instruction; other constants sit in registers.
-//! 4. Reading a variable is checked only where it may not have been set.
+//! 4. A jump to a small block that ends in a condition (the head of a loop, most often) becomes a copy of that block, which saves a jump each
+//!    time round. Every cycle of the code still has a backward jump, where the interpreter polls, since addresses cannot only grow.
+//! 5. Reading a variable is checked only where it may not have been set.
 
 use std::collections::HashMap;
 
@@ -26,6 +28,8 @@ const SCRATCH: usize = 3;
 const CONSTANT_REGISTERS: usize = 64;
 /// A chain of comparisons becomes a table from this length on.
 const SWITCH_FROM: usize = 3;
+/// Blocks of at most so many operations are copied instead of jumped to.
+const COPIED: usize = 4;
 /// The most slots of a frame.
 const SLOTS: usize = u16::MAX as usize;
 
@@ -149,13 +153,32 @@ fn constant_uses(function: &Function, analysis: &Analysis, constants: &[Value]) 
 
 fn is_quick(op: Op) -> bool {
     use Op::*;
-    matches!(op, Add | Sub | Mul | Eq | Ne | Lt | Le | Gt | Ge | ReadList | SetIndex | SetField | SetGlobal)
+    matches!(
+        op,
+        Add | Sub
+            | Mul
+            | FloorDiv
+            | Modulo
+            | Div
+            | Eq
+            | Ne
+            | Lt
+            | Le
+            | Gt
+            | Ge
+            | ReadList
+            | SetIndex
+            | SetField
+            | SetGlobal
+    )
 }
 
 /// The small constant of an addition or subtraction, as what is to be added, and which operand it is.
 fn small_operand(op: &Assign, constants: &[Value]) -> Option<(i32, usize)> {
     let small = |arg: Operand| match arg {
-        Operand::Const(constant) => constants[constant.index()].as_int().filter(|i| i.abs() < 1 << 28).map(|i| i as i32),
+        Operand::Const(constant) => {
+            constants[constant.index()].as_int().filter(|i| i.abs() < 1 << 28).map(|i| i as i32)
+        }
         Operand::Var(_) => None,
     };
     match (op.op, &op.args[..]) {
@@ -188,30 +211,51 @@ struct Compiler<'a> {
 /// Where a jump is written down.
 type Place = usize;
 
+/// A variable, the constants it is compared with and where each leads, and where the rest goes.
+type Chain = (VarId, Vec<(Value, BlockId)>, BlockId);
+
 impl<'a> Compiler<'a> {
     fn run(&mut self) {
         let order = self.analysis.order.clone();
         for (i, id) in order.iter().enumerate() {
             self.starts[id.index()] = self.words.len() as u32;
-            self.set = Some(self.analysis.set_at[id.index()].clone());
-            let block = &self.function.blocks[id.index()];
-            let fused = self.fused(*id, block);
-            let plain = block.ops.len() - fused as usize;
-            for (k, op) in block.ops[..plain].iter().enumerate() {
-                self.site = Site { block: *id, op: k as u32 };
-                self.operation(op);
-                if let (Some(target), Some(set)) = (op.target, &mut self.set) {
-                    set.insert(target);
-                }
+            self.block(*id, order.get(i + 1).copied());
+        }
+    }
+
+    /// A block, or a copy of it; `next` is the block whose code follows.
+    fn block(&mut self, id: BlockId, next: Option<BlockId>) {
+        self.set = Some(self.analysis.set_at[id.index()].clone());
+        let block = &self.function.blocks[id.index()];
+        let fused = self.fused(id, block);
+        let plain = block.ops.len() - fused as usize;
+        for (k, op) in block.ops[..plain].iter().enumerate() {
+            self.site = Site { block: id, op: k as u32 };
+            self.operation(op);
+            if let (Some(target), Some(set)) = (op.target, &mut self.set) {
+                set.insert(target);
             }
-            let next = order.get(i + 1).copied();
-            if fused {
-                self.site = Site { block: *id, op: plain as u32 };
-                self.fused_end(*id, block, next);
-            } else {
-                self.site = Site { block: *id, op: block.ops.len() as u32 };
-                self.end(block, next);
-            }
+        }
+        if fused {
+            self.site = Site { block: id, op: plain as u32 };
+            self.fused_end(id, block, next);
+        } else {
+            self.site = Site { block: id, op: block.ops.len() as u32 };
+            self.end(block, next);
+        }
+    }
+
+    /// Goes on at a block: nothing if its code follows, a copy of it if it is small and ends in a condition, else a jump.
+    fn go_on(&mut self, target: BlockId, next: Option<BlockId>) {
+        let target = self.thread(target);
+        if next == Some(target) {
+            return;
+        }
+        let block = &self.function.blocks[target.index()];
+        if matches!(block.end.terminator, Terminator::If { .. }) && block.ops.len() <= COPIED {
+            self.block(target, next);
+        } else {
+            self.jump(Opcode::Jump, 0, 0, 0, target);
         }
     }
 
@@ -299,7 +343,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Emits an instruction whose result goes to `a`, and brings that to the target's place.
-    fn to_target(&mut self, target: Option<VarId>, emit: impl FnOnce(&mut Self, u8)) {
+    fn emit_for(&mut self, target: Option<VarId>, emit: impl FnOnce(&mut Self, u8)) {
         let slot = target.map(|target| self.slot(target));
         match slot.map(u8::try_from) {
             Some(Ok(register)) => emit(self, register),
@@ -321,11 +365,11 @@ impl<'a> Compiler<'a> {
                 match (op.target, value) {
                     (None, _) => {}
                     (target, Operand::Const(constant)) => {
-                        self.to_target(target, |this, a| {
+                        self.emit_for(target, |this, a| {
                             this.emit(Opcode::LoadConstant, a, 0, 0, constant.0 as i32);
                         });
                     }
-                    (target, value) => self.to_target(target, |this, a| {
+                    (target, value) => self.emit_for(target, |this, a| {
                         let b = this.register(value, 1);
                         if a != b {
                             this.emit(Opcode::Move, a, b, 0, 0);
@@ -335,7 +379,7 @@ impl<'a> Compiler<'a> {
             }
             (Op::Add | Op::Sub, [a, b]) if let Some((small, place)) = small_operand(op, self.constants) => {
                 let other = if place == 1 { *a } else { *b };
-                self.to_target(op.target, |this, a| {
+                self.emit_for(op.target, |this, a| {
                     let b = this.register(other, 1);
                     this.emit(Opcode::AddSmall, a, b, 0, small << 3);
                 });
@@ -343,6 +387,9 @@ impl<'a> Compiler<'a> {
             (Op::Add, [b, c]) => self.three(Opcode::Add, op.target, *b, *c),
             (Op::Sub, [b, c]) => self.three(Opcode::Sub, op.target, *b, *c),
             (Op::Mul, [b, c]) => self.three(Opcode::Mul, op.target, *b, *c),
+            (Op::FloorDiv, [b, c]) => self.three(Opcode::FloorDiv, op.target, *b, *c),
+            (Op::Modulo, [b, c]) => self.three(Opcode::Modulo, op.target, *b, *c),
+            (Op::Div, [b, c]) => self.three(Opcode::Div, op.target, *b, *c),
             (Op::Eq, [b, c]) => self.three(Opcode::Eq, op.target, *b, *c),
             (Op::Ne, [b, c]) => self.three(Opcode::Ne, op.target, *b, *c),
             (Op::Lt, [b, c]) => self.three(Opcode::Lt, op.target, *b, *c),
@@ -352,7 +399,7 @@ impl<'a> Compiler<'a> {
             (Op::ReadList, [b, c]) => match self.small_constant(*c) {
                 Some(index) if index >= 0 => {
                     let b = *b;
-                    self.to_target(op.target, |this, a| {
+                    self.emit_for(op.target, |this, a| {
                         let b = this.register(b, 1);
                         this.emit(Opcode::IndexSmall, a, b, 0, index as i32);
                     });
@@ -365,7 +412,7 @@ impl<'a> Compiler<'a> {
             }
             (Op::GetField, [object]) => {
                 let (object, cache) = (*object, self.new_cache());
-                self.to_target(op.target, |this, a| {
+                self.emit_for(op.target, |this, a| {
                     let b = this.register(object, 1);
                     this.emit(Opcode::GetField, a, b, 0, cache);
                 });
@@ -376,15 +423,21 @@ impl<'a> Compiler<'a> {
                 self.emit(Opcode::SetField, a, b, 0, cache);
             }
             (Op::GetGlobal, _) if let Immediate::Global(global) = op.immediate => {
-                self.to_target(op.target, |this, a| {
+                self.emit_for(op.target, |this, a| {
                     this.emit(Opcode::GetGlobal, a, 0, 0, global.0 as i32);
                 });
             }
-            (Op::SetGlobal, [value]) if op.target.is_none() && let Immediate::Global(global) = op.immediate => {
+            (Op::SetGlobal, [value])
+                if op.target.is_none()
+                    && let Immediate::Global(global) = op.immediate =>
+            {
                 let a = self.register(*value, 0);
                 self.emit(Opcode::SetGlobal, a, 0, 0, global.0 as i32);
             }
-            (Op::Call, args) if args.len() < 256 && let Immediate::Function(function) = op.immediate => {
+            (Op::Call, args)
+                if args.len() < 256
+                    && let Immediate::Function(function) = op.immediate =>
+            {
                 let slots: Vec<u16> = args
                     .iter()
                     .map(|arg| match arg {
@@ -409,7 +462,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn three(&mut self, opcode: Opcode, target: Option<VarId>, b: Operand, c: Operand) {
-        self.to_target(target, |this, a| {
+        self.emit_for(target, |this, a| {
             let (b, c) = (this.register(b, 1), this.register(c, 2));
             this.emit(opcode, a, b, c, 0);
         });
@@ -502,7 +555,7 @@ impl<'a> Compiler<'a> {
 
     /// The chain of comparisons of one variable with constants that begins at the end of this block: the variable, the
     /// constants and where each leads, and where the rest goes.
-    fn chain(&self, first: BlockId) -> Option<(VarId, Vec<(Value, BlockId)>, BlockId)> {
+    fn chain(&self, first: BlockId) -> Option<Chain> {
         let mut cases = Vec::new();
         let mut seen = vec![first];
         let (var, value, then, mut default) = self.link(first)?;
@@ -525,7 +578,9 @@ impl<'a> Compiler<'a> {
         let op = block.ops.last().filter(|op| op.op == Op::Eq && self.fused(id, block))?;
         let Terminator::If { then, other, .. } = block.end.terminator else { return None };
         let (var, constant) = match op.args[..] {
-            [Operand::Var(var), Operand::Const(constant)] | [Operand::Const(constant), Operand::Var(var)] => (var, constant),
+            [Operand::Var(var), Operand::Const(constant)] | [Operand::Const(constant), Operand::Var(var)] => {
+                (var, constant)
+            }
             _ => return None,
         };
         // Comparing words is comparing values for these.
@@ -535,15 +590,14 @@ impl<'a> Compiler<'a> {
 
     fn end(&mut self, block: &Block, next: Option<BlockId>) {
         let terminator = &block.end.terminator;
-        if let Some(operand) = terminator.operand() {
+        // `promote` only jumps, whatever it is about.
+        if let Some(operand) = terminator.operand()
+            && !matches!(terminator, Terminator::Promote { .. })
+        {
             self.check(operand);
         }
         match *terminator {
-            Terminator::Goto(target) | Terminator::Promote { then: target, .. } => {
-                if next != Some(target) {
-                    self.jump(Opcode::Jump, 0, 0, 0, target);
-                }
-            }
+            Terminator::Goto(target) | Terminator::Promote { then: target, .. } => self.go_on(target, next),
             Terminator::If { condition, then, other } => {
                 let a = self.register(condition, 0);
                 if next == Some(then) {

@@ -32,6 +32,9 @@ instructions! {
     Add "a = b + c";
     Sub "a = b - c";
     Mul "a = b * c";
+    FloorDiv "a = b // c";
+    Modulo "a = b % c";
+    Div "a = b / c";
     AddSmall "a = b + immediate, a tagged integer; for a subtraction the immediate has its sign turned.";
     Eq "a = b == c";
     Ne "a = b != c";

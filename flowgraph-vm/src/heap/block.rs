@@ -139,6 +139,10 @@ impl BlockChunk {
         chunk
     }
 
+    pub(crate) fn start(&self) -> usize {
+        self.0
+    }
+
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
         let start = self.0;
         (0..CHUNK_BLOCKS).map(move |i| Block(start + i * BLOCK))
@@ -223,7 +227,9 @@ mod tests {
         assert_eq!(block.next_run(0), Some((whole, LINES)));
         block.mark_lines(whole.start + 2 * LINE + 120, 16);
         assert_eq!(block.marked_lines(), 2);
-        assert!(block.mark_object(whole.start) && !block.mark_object(whole.start) && block.mark_object(whole.start + 8));
+        assert!(
+            block.mark_object(whole.start) && !block.mark_object(whole.start) && block.mark_object(whole.start + 8)
+        );
         let (first, next) = block.next_run(0).unwrap();
         assert_eq!(first, Run { start: whole.start, end: whole.start + 2 * LINE });
         let (second, end) = block.next_run(next).unwrap();

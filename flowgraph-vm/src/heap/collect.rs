@@ -77,7 +77,12 @@ impl Heap {
 }
 
 /// Waits until every mutator but the caller stands still; false when patience ran out.
-fn wait_for_all(mutators: &[Arc<MutatorShared>], caller: &MutatorShared, started: Instant, patience: Option<Duration>) -> bool {
+fn wait_for_all(
+    mutators: &[Arc<MutatorShared>],
+    caller: &MutatorShared,
+    started: Instant,
+    patience: Option<Duration>,
+) -> bool {
     for mutator in mutators {
         if std::ptr::eq(&**mutator, caller) {
             continue;

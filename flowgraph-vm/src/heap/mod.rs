@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub use mutator::Mutator;
 pub(crate) use mutator::FUEL;
+pub use mutator::Mutator;
 pub use object::Kind;
 pub(crate) use object::{Meta, Object};
 pub use roots::Root;
@@ -154,6 +154,19 @@ impl Heap {
     pub(crate) fn is_over_limit(&self) -> bool {
         // A hint that stops a program some time; its exact moment does not matter.
         self.live_bytes.load(Relaxed) > self.config.limit
+    }
+
+    /// Tells which addresses lie in this heap, as it is now.
+    pub(crate) fn addresses(&self) -> impl Fn(usize) -> bool + use<> {
+        let pool = self.pool.lock();
+        let chunks = pool.chunks.iter().map(|chunk| (chunk.start(), BlockChunk::BYTES));
+        let large = pool.large.iter().map(|object| (object.address(), object.size()));
+        let mut ranges: Vec<(usize, usize)> = chunks.chain(large).collect();
+        ranges.sort_unstable();
+        move |address| {
+            let after = ranges.partition_point(|(start, _)| *start <= address);
+            after > 0 && address - ranges[after - 1].0 < ranges[after - 1].1
+        }
     }
 
     pub(crate) fn limit(&self) -> usize {

@@ -178,10 +178,11 @@ impl Mutator {
     /// Whether the object was made by this event, so that nobody else can see it and an abort needs not restore it.
     #[inline(always)]
     pub(crate) fn is_fresh(&self, object: Object) -> bool {
-        object.address().wrapping_sub(self.fresh_start) < self.fresh_size || (self.serial != 0 && self.is_fresh_elsewhere(object))
+        object.address().wrapping_sub(self.fresh_start) < self.fresh_size
+            || (self.serial != 0 && self.is_fresh_elsewhere(object))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn is_fresh_elsewhere(&self, object: Object) -> bool {
         !object.meta().is_large() && Block::of(object.address()).birth() == self.serial
     }
@@ -238,7 +239,9 @@ impl Mutator {
         if self.taken.is_empty() {
             // What the event used of the run it began in is free again if it is taken back.
             self.saved.end = self.saved.end.min(if old.size() >= WORTH_KEEPING { old.start } else { old.end });
-        } else if old.size() >= WORTH_KEEPING && let Some(last) = self.taken.last_mut() {
+        } else if old.size() >= WORTH_KEEPING
+            && let Some(last) = self.taken.last_mut()
+        {
             last.end = old.start;
         }
         self.taken.push(run);

@@ -6,7 +6,10 @@
 //! Frames lie in one stack of values, always filled up to the top, so that they are exact roots. At every backward jump and every
 //! call `fuel` is counted down; when it is gone the [poll](Machine::poll) looks whether a collection wants the thread to stop, and whether the event has exceeded its limits.
 
-#![expect(unsafe_code, reason = "registers and words are reached through bare pointers within bounds that the compiler of the code established")]
+#![expect(
+    unsafe_code,
+    reason = "registers and words are reached through bare pointers within bounds that the compiler of the code established"
+)]
 
 pub(crate) mod context;
 mod trap;
@@ -143,15 +146,8 @@ impl<'a> Machine<'a> {
         worker.frames.clear();
         worker.guards.clear();
         worker.saved.clear();
-        let mut machine = Machine {
-            shared,
-            worker,
-            context,
-            initialising: false,
-            code: NonNull::from(code),
-            base: 0,
-            steps: 0,
-        };
+        let mut machine =
+            Machine { shared, worker, context, initialising: false, code: NonNull::from(code), base: 0, steps: 0 };
         machine.make_room(code.template.len());
         machine.worker.stack[..code.template.len()].copy_from_slice(&code.template);
         machine.worker.stack[..arguments.len()].copy_from_slice(arguments);
@@ -191,9 +187,10 @@ impl<'a> Machine<'a> {
         if self.worker.mutator.must_stop() {
             let top = self.base + self.code().template.len();
             let (stack, saved) = (&self.worker.stack[..top], &self.worker.saved);
+            let owns = self.shared.heap.addresses();
             self.worker.mutator.safepoint(|roots| {
                 roots.extend(stack.iter().chain(saved).filter_map(|value| value.object()));
-                crate::barrier::logged_objects(tx, roots);
+                crate::barrier::logged_objects(tx, &owns, roots);
             });
             let heap = &self.shared.heap;
             if heap.is_over_limit() {
@@ -272,7 +269,12 @@ impl<'a> Machine<'a> {
     /// Whether a jump on a comparison with a small integer, made from `<` and `<=` or from `>` and `>=`, is taken.
     #[cold]
     #[inline(never)]
-    fn compare_small_slowly<P: Protocol>(&mut self, tx: &mut Attempt, index: usize, if_less: bool) -> Result<bool, Trap> {
+    fn compare_small_slowly<P: Protocol>(
+        &mut self,
+        tx: &mut Attempt,
+        index: usize,
+        if_less: bool,
+    ) -> Result<bool, Trap> {
         let made_from_less = matches!(self.assignment(index).op, Op::Lt | Op::Le);
         Ok(self.perform_at::<P>(tx, index)?.is_true() == (made_from_less == if_less))
     }
@@ -294,29 +296,34 @@ impl<'a> Machine<'a> {
         // SAFETY: `base` is within the stack.
         let mut base: *mut Value = unsafe { self.worker.stack.as_mut_ptr().add(self.base) };
 
-        // SAFETY of all these: the compiler made the code, and it names only slots of the template, which `make_room` made room
+        // Why all these are sound: the compiler made the code, and it names only slots of the template, which `make_room` made room
         // for; jumps lead to words of the same code, and every way through it ends in an instruction that leaves the loop.
         macro_rules! register {
             ($i:expr) => {
+                // SAFETY: see above.
                 unsafe { *base.add($i) }
             };
         }
         macro_rules! set {
             ($i:expr, $value:expr) => {{
                 let value = $value;
+                // SAFETY: see above.
                 unsafe { *base.add($i) = value }
             }};
         }
         // The index of the instruction that runs; `pc` is already past it.
         macro_rules! here {
             () => {
+                // SAFETY: see above.
                 unsafe { pc.offset_from(words) as usize - 1 }
             };
         }
         macro_rules! reload {
             ($next:expr) => {{
                 words = self.code().words.as_ptr();
+                // SAFETY: see above.
                 pc = unsafe { words.add($next) };
+                // SAFETY: see above.
                 base = unsafe { self.worker.stack.as_mut_ptr().add(self.base) };
             }};
         }
@@ -336,13 +343,15 @@ impl<'a> Machine<'a> {
         macro_rules! jump {
             ($word:expr) => {{
                 let distance = $word.immediate() as isize;
+                // SAFETY: see above.
                 pc = unsafe { pc.offset(distance) };
                 let fuel = self.worker.mutator.fuel + (distance >> 63) as i64;
                 self.worker.mutator.fuel = fuel;
                 if fuel <= 0 {
                     if let Err(trap) = self.poll(tx) {
-                        // The place of the error is where the jump led.
-                        let next = self.unwind::<P>(tx, trap, unsafe { pc.offset_from(words) as usize })?;
+                        // The place of the error is where the jump led. SAFETY: see above.
+                        let index = unsafe { pc.offset_from(words) as usize };
+                        let next = self.unwind::<P>(tx, trap, index)?;
                         reload!(next);
                     }
                 }
@@ -415,6 +424,7 @@ impl<'a> Machine<'a> {
         loop {
             // SAFETY: see above.
             let word = unsafe { *pc };
+            // SAFETY: see above.
             pc = unsafe { pc.add(1) };
             // SAFETY: every word that control reaches was made from an opcode.
             match unsafe { std::mem::transmute::<u8, Opcode>(word.opcode_byte()) } {
@@ -430,6 +440,31 @@ impl<'a> Machine<'a> {
                 Opcode::Add => arithmetic!(word, Value::add_ints, std::ops::Add::add),
                 Opcode::Sub => arithmetic!(word, Value::sub_ints, std::ops::Sub::sub),
                 Opcode::Mul => arithmetic!(word, Value::mul_ints, std::ops::Mul::mul),
+                Opcode::FloorDiv | Opcode::Modulo => {
+                    let (x, y) = (register!(word.b()), register!(word.c()));
+                    // A positive divisor cannot overflow, and rounding down takes one correction.
+                    if Value::both_int(x, y) && y.int_unchecked() > 0 {
+                        let (x, y) = (x.int_unchecked(), y.int_unchecked());
+                        let result =
+                            if word.opcode_byte() == Opcode::Modulo as u8 { x.rem_euclid(y) } else { x.div_euclid(y) };
+                        set!(word.a(), Value::small(result));
+                    } else {
+                        let result = attempt!(self.perform_at::<P>(tx, here!()));
+                        set!(word.a(), result);
+                    }
+                }
+                Opcode::Div => {
+                    let (x, y) = (register!(word.b()), register!(word.c()));
+                    if Value::both_immediate_floats(x, y)
+                        && y.float_unchecked() != 0.0
+                        && let Some(quotient) = Value::float(x.float_unchecked() / y.float_unchecked())
+                    {
+                        set!(word.a(), quotient);
+                    } else {
+                        let result = attempt!(self.perform_at::<P>(tx, here!()));
+                        set!(word.a(), result);
+                    }
+                }
                 Opcode::AddSmall => {
                     let x = register!(word.b());
                     let small = Value::from_bits(word.immediate() as i64 as u64);
@@ -627,11 +662,11 @@ impl<'a> Machine<'a> {
                     self.code = NonNull::from(callee);
                     self.base = new_base;
                     reload!(0);
-                    if fuel <= 0 {
-                        if let Err(trap) = self.poll(tx) {
-                            let next = self.unwind::<P>(tx, trap, 0)?;
-                            reload!(next);
-                        }
+                    if fuel <= 0
+                        && let Err(trap) = self.poll(tx)
+                    {
+                        let next = self.unwind::<P>(tx, trap, 0)?;
+                        reload!(next);
                     }
                 }
                 Opcode::Return => {

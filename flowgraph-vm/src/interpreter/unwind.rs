@@ -65,11 +65,8 @@ impl Machine<'_> {
             error.fault,
             Fault::TooManySteps { .. } | Fault::TooMuchMemory { .. } | Fault::TooMuchOutput { .. }
         );
-        let guard = if catchable {
-            self.roll_back_to_guard::<P>(tx, |guard| matches!(guard, Guard::Failure(_)))
-        } else {
-            None
-        };
+        let guard =
+            if catchable { self.roll_back_to_guard::<P>(tx, |guard| matches!(guard, Guard::Failure(_))) } else { None };
         let Some(guard) = guard else { return Err(Interruption::Failed(Box::new(error))) };
         if let Guard::Failure(Some(var)) = guard.site.guard {
             let object = self.error_object(&error, raised);

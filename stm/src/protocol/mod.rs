@@ -13,7 +13,8 @@
 //! 4. `commit` makes all writes visible at once or fails, and releases everything. After an error the caller calls `rollback`.
 //! 5. `rollback` restores what was there and releases everything. An object that was written in place gets a new version, because
 //!    a reader checks the header only *after* it has loaded the field.
-//! 6. A wait is possible only where [`Atomics::CAN_WAIT`] says so; elsewhere it is an abort.
+//! 6. A wait is possible only where [`Atomics::CAN_WAIT`] says so; elsewhere it is an abort. An
+//!    [encumbered](Attempt::encumbered) attempt waits for no irrevocable one.
 //! 7. In [`Mode::Irrevocable`] no operation may return an abort, save under a platform that cannot wait.
 //! 8. Every log is empty after `commit` and `rollback`. Header versions never decrease and never exceed the clock by more than one, so
 //!    that protocols can be exchanged while no transaction runs.
@@ -25,6 +26,7 @@ pub mod global_lock;
 mod lazy;
 pub mod mvcc;
 pub mod norec;
+pub mod ordered;
 pub mod tl2;
 
 use crate::abort::Abort;
@@ -37,6 +39,7 @@ pub use eager::Eager;
 pub use global_lock::GlobalLock;
 pub use mvcc::Mvcc;
 pub use norec::Norec;
+pub use ordered::Ordered;
 pub use tl2::Tl2;
 
 /// What a protocol promises, and where it comes from.
@@ -206,6 +209,8 @@ shipped! {
     Norec = super::Norec, "norec";
     /// Several versions: readers never abort.
     Mvcc = super::Mvcc, "mvcc";
+    /// Speculation with commits in a fixed order.
+    Ordered = super::Ordered, "ordered";
     /// One lock around every transaction.
     GlobalLock = super::GlobalLock, "global-lock";
 }

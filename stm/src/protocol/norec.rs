@@ -140,6 +140,10 @@ fn even_sequence<A: Atomics>(tx: &Attempt<A>) -> Result<u64, Abort> {
             return Err(Abort::Busy);
         }
         rounds += 1;
+        if rounds > 64 && tx.encumbered {
+            // The holder may be irrevocable, and wait for what this transaction holds.
+            return Err(Abort::Yield);
+        }
         match rounds {
             0..64 => A::spin(),
             64..80 => std::thread::yield_now(),
@@ -153,6 +157,7 @@ fn take_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
     // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases.
     while tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot + 1, Ordering::Acquire).is_err() {
         tx.slot().counters.validations.increment();
+        A::spin();
         if crate::mutant!(A, "norec-no-validation-after-lost-race", false, true) {
             tx.snapshot = even_sequence(tx)?;
         } else {

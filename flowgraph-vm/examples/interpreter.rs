@@ -1,0 +1,169 @@
+//! How fast the interpreter is: nanoseconds for each unit of a few programs, each under every protocol that is in force for one thread.
+//!
+//! `cargo run --release -p optimist-flowgraph --example interpreter [protocol]`
+
+use std::time::Instant;
+
+use optimist_flowgraph::flowgraph::program::VarId;
+use optimist_flowgraph::vm::{Collected, Interruption, Vm, VmConfig};
+use optimist_flowgraph::{Literal, Source, compile};
+use optimist_stm::attempt::Mode;
+use optimist_stm::protocol::{Kind, Shipped};
+use optimist_stm::run::Interrupt;
+use optimist_stm::runtime::execute_with;
+use optimist_stm::with_protocol;
+
+const POWER: &str = "power:
+    res = 1
+    if y goto power_rec else goto power_done
+power_rec:
+    res = res * x
+    y = y - 1
+    if y goto power_rec else goto power_done
+power_done:
+    print_and_stop(res)
+";
+
+const SQUARE: &str = "square:
+    r0 = a
+    r1 = a
+    goto loop
+loop:
+    a = a - 1
+    r0 = a
+    a = r2
+    a = a + r1
+    r2 = a
+    a = r0
+    if a goto loop else goto done
+done:
+    print_and_stop(r2)
+";
+
+const COLLATZ: &str = "fn main() {
+    steps = 0
+    for start in 1..30000 {
+        n = start
+        while n != 1 {
+            if n % 2 == 0 { n = n // 2 } else { n = 3 * n + 1 }
+            steps += 1
+        }
+    }
+    return steps
+}
+";
+
+const LAPLACE: &str = "fn sweep(u, n) {
+    for i in 1..n - 1 {
+        row = u[i]
+        above = u[i - 1]
+        below = u[i + 1]
+        for j in 1..n - 1 {
+            row[j] = (row[j - 1] + row[j + 1] + above[j] + below[j]) * 0.25
+        }
+    }
+}
+fn main() {
+    n = 100
+    u = array(n)
+    for i in 0..n { u[i] = f64_array(n) }
+    for j in 0..n { u[0][j] = 1.0 }
+    for k in 0..200 { sweep(u, n) }
+    return u[50][50]
+}
+";
+
+const FIELDS: &str = "object Account { owner, balance }
+fn main() {
+    a = Account('a', 1000000)
+    b = Account('b', 0)
+    i = 1000000
+    while i {
+        a.balance -= 1
+        b.balance += 1
+        i -= 1
+    }
+    return b.balance
+}
+";
+
+const CALLS: &str = "fn fib(n) {
+    if n < 2 { return n }
+    return fib(n - 1) + fib(n - 2)
+}
+fn main() { return fib(27) }
+";
+
+const GARBAGE: &str = "fn main() {
+    l = none
+    for i in 0..3000000 { l = list(i, i) }
+    return l
+}
+";
+
+/// A core program: its time for one run.
+fn core(text: &str, start: &str, environment: &[(&str, &str)]) -> f64 {
+    let program = compile(&Source::new("bench.flow", text)).expect("a right program");
+    let function = program.core().expect("a core program");
+    let start = function.block(start).expect("the start");
+    let environment: Vec<(VarId, Literal)> = environment
+        .iter()
+        .map(|(name, value)| (function.variable(name).expect("a variable"), Literal::parse(value).expect("a literal")))
+        .collect();
+    let vm = Vm::new(program, VmConfig::default()).expect("a small program");
+    let mut worker = vm.worker();
+    best(|| vm.run_core(&mut worker, start, &environment, &mut Collected::default()).expect("no failure"))
+}
+
+/// A program of functions: the time of its `main`, compiled for the protocol `P`.
+fn functions<P: Shipped>(text: &str) -> f64 {
+    let program = compile(&Source::new("bench.flow", text)).expect("a right program");
+    let vm = Vm::new(program, VmConfig::default()).expect("a small program");
+    let main = vm.function("main").expect("a main function");
+    let mut worker = vm.worker();
+    best(|| {
+        let done: Result<(), Interruption> = execute_with::<P, _, _>(Mode::Update, |tx| {
+            worker.begin();
+            vm.call::<P>(tx, &mut worker, main, &[], &mut Collected::default()).map(|_| ()).map_err(Interrupt::Error)
+        });
+        done.expect("no failure and nobody to conflict with");
+        worker.end(true);
+    })
+}
+
+/// The shortest of several runs, in nanoseconds.
+fn best(mut run: impl FnMut()) -> f64 {
+    let times = (0..5).map(|_| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_nanos() as f64
+    });
+    times.fold(f64::INFINITY, f64::min)
+}
+
+fn main() {
+    let wanted = std::env::args().nth(1).unwrap_or_else(|| "eager".to_owned());
+    let kind: Kind = wanted.parse().unwrap_or_else(|error| panic!("{error}"));
+    let _lease = optimist_stm::lease(kind);
+    println!("protocol {wanted}");
+    with_protocol!(kind, P => measure::<P>());
+}
+
+fn measure<P: Shipped>() {
+    let bytecode = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/bytecode.flow");
+    println!(
+        "power            {:7.2} ns a multiplication",
+        core(POWER, "power", &[("x", "1"), ("y", "10000000")]) / 1e7
+    );
+    println!("square           {:7.2} ns an iteration", core(SQUARE, "square", &[("a", "3000000"), ("r2", "0")]) / 3e6);
+    if let Ok(text) = std::fs::read_to_string(bytecode) {
+        let program = "['mov_a_r0', 'mov_a_r1', 'mov_r0_a', 'decr_a', 'mov_a_r0', 'mov_r2_a', 'add_r1_to_a', 'mov_a_r2', 'mov_r0_a', 'jump_if_a', 2, 'mov_r2_a', 'return_a']";
+        let environment = [("bytecode", program), ("pc", "0"), ("a", "300000"), ("r0", "0"), ("r1", "0"), ("r2", "0")];
+        println!("bytecode         {:7.2} ns a loop", core(&text, "bytecode_loop", &environment) / 3e5);
+    }
+    println!("collatz          {:7.2} ns a step", functions::<P>(COLLATZ) / 3_224_300.0);
+    println!("laplace          {:7.2} ns a point", functions::<P>(LAPLACE) / (200.0 * 98.0 * 98.0));
+    println!("fields           {:7.2} ns an iteration", functions::<P>(FIELDS) / 1e6);
+    println!("calls            {:7.2} ns a call", functions::<P>(CALLS) / 832_040.0);
+    println!("garbage          {:7.2} ns a list", functions::<P>(GARBAGE) / 3e6);
+}

@@ -1,0 +1,70 @@
+//! A plain way to run events on several threads.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use optimist_flowgraph::barrier::Protocol;
+use optimist_flowgraph::value::Value;
+use optimist_flowgraph::vm::{Collected, Interruption, Vm, VmConfig};
+use optimist_flowgraph::{Source, compile};
+use optimist_stm::attempt::Mode;
+use optimist_stm::protocol::Shipped;
+use optimist_stm::run::Interrupt;
+use optimist_stm::runtime::execute_with;
+
+/// A virtual machine for this program, its shared variables set.
+pub(crate) fn machine(text: &str, config: VmConfig) -> Vm {
+    let source = Source::new("test.flow", text);
+    let program = compile(&source).unwrap_or_else(|errors| {
+        panic!("{}", errors.iter().map(|error| error.render(&source, false)).collect::<Vec<_>>().join("\n"))
+    });
+    let vm = Vm::new(program, config).expect("a small program");
+    let mut worker = vm.worker();
+    vm.initialise(&mut worker, &mut Collected::default()).unwrap_or_else(|error| panic!("{error}"));
+    vm
+}
+
+/// Runs `function(0)` to `function(events - 1)` on so many threads, each an event.
+pub(crate) fn run_events<P: Protocol + Shipped>(vm: &Vm, function: &str, events: usize, threads: usize) {
+    let function = vm.function(function).expect("the function");
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut worker = vm.worker();
+                let mut context = Collected::default();
+                loop {
+                    // Events are taken by the dozen, so that handing them out costs little.
+                    let first = next.fetch_add(16, Relaxed);
+                    if first >= events {
+                        return;
+                    }
+                    for number in first..events.min(first + 16) {
+                        let done: Result<(), Interruption> = execute_with::<P, _, _>(Mode::Update, |tx| {
+                            if worker.is_in_event() {
+                                worker.end(false);
+                            }
+                            worker.begin();
+                            let argument = Value::int(number as i64).expect("a small number");
+                            match vm.call::<P>(tx, &mut worker, function, &[argument], &mut context) {
+                                Ok(_) => Ok(()),
+                                Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
+                                Err(Interruption::Failed(error)) => panic!("{error} {error:?}"),
+                                Err(other) => Err(Interrupt::Error(other)),
+                            }
+                        });
+                        done.expect("no failure");
+                        worker.end(true);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// What a function without parameters prints.
+pub(crate) fn printed(vm: &Vm, function: &str) -> String {
+    let mut context = Collected::default();
+    vm.run_event(&mut vm.worker(), vm.function(function).expect("the function"), &[], &mut context)
+        .unwrap_or_else(|error| panic!("{error}"));
+    context.output
+}

@@ -1,0 +1,138 @@
+//! The heap under load: collections between events, within them, and while several threads run.
+
+mod common;
+
+use common::{machine, printed, run_events};
+use optimist_flowgraph::vm::{HeapConfig, VmConfig};
+use optimist_stm::protocol::{Kind, Shipped};
+use optimist_stm::with_protocol;
+
+fn config(nursery: usize) -> VmConfig {
+    VmConfig { heap: HeapConfig { nursery, growth_percent: 50, ..HeapConfig::default() }, ..VmConfig::default() }
+}
+
+/// Events that share lists, maps, queues and objects, that make garbage, fail inside guarded parts, and are long enough to be stopped in the middle.
+const CHURN: &str = "object Node { value, next }
+shared table = map()
+shared line = queue()
+shared total = 0
+shared cells = array(64, none)
+fn step(i) {
+    # A long chain that only this event sees, read back after much garbage.
+    chain = none
+    for k in 0..60 + i % 7 * 200 {
+        chain = Node(list(i, k), chain)
+        waste = list(waste_of(k), \"x\" + str(k))
+    }
+    sum = 0
+    n = 0
+    while chain != none {
+        assert(chain.value[0] == i, \"a foreign value\")
+        sum += chain.value[1]
+        n += 1
+        chain = chain.next
+    }
+    assert(sum * 2 == n * (n - 1), \"a lost node\")
+    try {
+        table['never'] = list(i)
+        cells[0] = 'never'
+        raise 'stop'
+    } catch e { assert(e.value == 'stop') }
+    key = i % 37
+    old = get(table, key, list(0, \"\"))
+    table[key] = list(old[0] + 1, str(key))
+    cells[i % 64] = Node(i, list(i, str(i)))
+    found = cells[i * 31 % 64]
+    if found != none { assert(found.next == list(found.value, str(found.value)), \"a torn cell\") }
+    push(line, list(i, str(i)))
+    if i % 2 == 1 {
+        a = pop(line)
+        assert(a[1] == str(a[0]), \"a torn list\")
+    }
+}
+fn waste_of(k) { return list(k, k, list(k)) }
+fn check() {
+    sum = 0
+    for key in table {
+        assert(table[key][1] == str(key), \"a torn entry\")
+        sum += table[key][0]
+    }
+    print(sum, len(line), has(table, 'never'))
+}
+";
+
+fn churn<P: Shipped>(threads: usize) {
+    let events = 1200;
+    let vm = machine(CHURN, config(256 << 10));
+    run_events::<P>(&vm, "step", events, threads);
+    assert_eq!(printed(&vm, "check"), format!("{events} {} 0\n", events - events / 2));
+    let statistics = vm.heap().statistics();
+    assert!(statistics.collections > 5, "{statistics:?}");
+    assert!(statistics.reserved_bytes < 64 << 20, "{statistics:?}");
+}
+
+#[test]
+fn collections_keep_what_events_share_and_see() {
+    for kind in Kind::ALL {
+        for threads in [1, 3] {
+            with_protocol!(kind, P => churn::<P>(threads));
+        }
+    }
+}
+
+/// How many events or pieces of garbage the long tests make; `OPTIMIST_LONG=1` asks for the full number.
+fn scaled(full: usize) -> usize {
+    if std::env::var_os("OPTIMIST_LONG").is_some() { full } else { full / 100 }
+}
+
+#[test]
+fn many_small_events_stay_small() {
+    let events = scaled(10_000_000);
+    let text = "shared m = map()\nfn step(i) {\n m[i % 1000] = list(i, str(i))\n x = list(i, list(i))\n}\nfn check() { print(len(m), m[7][1]) }\n";
+    let vm = machine(text, VmConfig::default());
+    run_events::<optimist_stm::protocol::shipped::Eager>(&vm, "step", events, 2);
+    let last = (events - 8) / 1000 * 1000 + 7;
+    let printed = printed(&vm, "check");
+    assert!(printed.starts_with("1000 "), "{printed}");
+    let value: usize = printed.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(value % 1000 == 7 && value <= last, "{printed}");
+    let statistics = vm.heap().statistics();
+    assert!(statistics.reserved_bytes < 150 << 20, "{statistics:?}");
+}
+
+#[test]
+fn events_that_keep_nothing_reuse_their_memory() {
+    let text = "shared n = 0\nfn step(i) {\n x = list(i, list(i), str(i))\n n += len(x)\n}\nfn check() { print(n) }\n";
+    let vm = machine(text, VmConfig::default());
+    run_events::<optimist_stm::protocol::shipped::Eager>(&vm, "step", 100_000, 1);
+    assert_eq!(printed(&vm, "check"), "300000\n");
+    let statistics = vm.heap().statistics();
+    assert_eq!(statistics.collections, 0);
+    assert!(statistics.reserved_bytes <= 2 << 20, "{statistics:?}");
+}
+
+#[test]
+fn one_long_event_makes_much_garbage() {
+    let pieces = scaled(100_000_000);
+    let text = format!(
+        "shared keep = map()\nfn main() {{\n l = none\n for i in 0..{pieces} {{ l = list(i, i)\n if i % 100000 == 0 {{ keep[i % 7] = l }} }}\n print(l[0], len(keep))\n}}\n"
+    );
+    let vm = machine(&text, VmConfig::default());
+    assert_eq!(printed(&vm, "main"), format!("{} 7\n", pieces - 1));
+    let statistics = vm.heap().statistics();
+    assert!(statistics.reserved_bytes < 100 << 20, "{statistics:?}");
+    if pieces >= 100_000_000 {
+        assert!(statistics.collections > 50, "{statistics:?}");
+    }
+    println!("{statistics:?}");
+}
+
+#[test]
+fn big_heaps_are_marked_in_parallel() {
+    let text = "object Node { a, b }\nshared root = none\nfn tree(n) {\n if n == 0 { return none }\n return Node(tree(n - 1), tree(n - 1))\n}\nfn count(t) {\n if t == none { return 0 }\n return 1 + count(t.a) + count(t.b)\n}\nfn main() {\n root = tree(20)\n for i in 0..400000 { x = list(i, list(i)) }\n print(count(root))\n}\nfn again() {\n for i in 0..2000000 { x = list(i, list(i, i), i) }\n print(count(root))\n}\n";
+    let vm = machine(text, config(4 << 20));
+    assert_eq!(printed(&vm, "main"), "1048575\n");
+    assert_eq!(printed(&vm, "again"), "1048575\n");
+    let statistics = vm.heap().statistics();
+    assert!(statistics.collections > 4 && statistics.live_bytes > 16 << 20, "{statistics:?}");
+}
