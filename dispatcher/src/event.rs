@@ -116,7 +116,40 @@ impl Context {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    pub(crate) fn mark(&self) -> EffectMark {
+        EffectMark {
+            output: self.effects.mark(),
+            additions: Additions::len(),
+            on_commit: self.on_commit.len(),
+            again: self.again,
+        }
+    }
+
+    pub(crate) fn roll_back_to(&mut self, mark: &EffectMark) {
+        self.effects.roll_back_to(mark.output);
+        Additions::truncate(mark.additions);
+        self.on_commit.truncate(mark.on_commit);
+        self.again = mark.again;
+    }
+
+    /// See [`Event::now`].
+    pub(crate) fn now(&mut self) -> SystemTime {
+        *self.now.get_or_insert_with(SystemTime::now)
+    }
+
+    /// See [`Event::random`].
+    pub(crate) fn random(&mut self) -> u64 {
+        let state = match self.random {
+            Some(state) => state,
+            None => self.seed ^ mix(self.number()),
+        }
+        .wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random = Some(state);
+        mix(state)
+    }
+
+    /// See [`Event::number`].
+    pub(crate) fn number(&mut self) -> u64 {
         match self.number {
             Some(number) => number,
             None => *self.number.insert(self.numbers.take()),
@@ -241,19 +274,13 @@ impl<'a> Event<'a> {
 
     /// The time, the same throughout an attempt.
     pub fn now(&mut self) -> SystemTime {
-        *self.context.now.get_or_insert_with(SystemTime::now)
+        self.context.now()
     }
 
     /// 64 random bits. The sequence is fixed by the [seed](crate::Config::seed) and the event's [number](Self::number): every attempt
     /// sees the same one.
     pub fn random(&mut self) -> u64 {
-        let state = match self.context.random {
-            Some(state) => state,
-            None => self.context.seed ^ mix(self.context.number()),
-        }
-        .wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.context.random = Some(state);
-        mix(state)
+        self.context.random()
     }
 
     /// The number of the event: its position in the orders that have one, else just unique within the queue.
@@ -354,21 +381,19 @@ impl<'a> Event<'a> {
 
     /// Where the effects stand, to roll them back to.
     pub fn mark(&self) -> EffectMark {
-        EffectMark {
-            output: self.context.effects.mark(),
-            additions: Additions::len(),
-            on_commit: self.context.on_commit.len(),
-            again: self.context.again,
-        }
+        self.context.mark()
     }
 
     /// Drops the effects since the mark: output, events added, commit hooks. Transactional memory is not touched; see
     /// [`nested`](Self::nested) for both.
     pub fn roll_back_to(&mut self, mark: &EffectMark) {
-        self.context.effects.roll_back_to(mark.output);
-        Additions::truncate(mark.additions);
-        self.context.on_commit.truncate(mark.on_commit);
-        self.context.again = mark.again;
+        self.context.roll_back_to(mark);
+    }
+
+    /// The transaction and the effects, apart.
+    #[cfg(feature = "flowgraph")]
+    pub(crate) fn split(&mut self) -> (&mut Attempt, &mut Context) {
+        (self.tx.attempt(), self.context)
     }
 }
 

@@ -17,7 +17,6 @@ use optimist_flowgraph::flowgraph::fault::{Fault, RuntimeError};
 use optimist_flowgraph::flowgraph::program::FunctionId;
 use optimist_flowgraph::value::Value;
 use optimist_flowgraph::vm::{EffectMark, EventContext, Interruption, QueuedCall, RecordError, RecordHeader, Root, Vm, Worker};
-use optimist_stm::attempt::Mode;
 use optimist_stm::protocol::Any;
 use optimist_stm::{Abort, Interrupt};
 use parking_lot::Mutex;
@@ -169,8 +168,7 @@ impl Handler for Call {
                 }
             };
             let (tx, context) = event.split();
-            let irrevocable = tx.mode == Mode::Irrevocable;
-            let mut context = Effects { program, context, marks: Vec::new(), irrevocable };
+            let mut context = Effects { program, context, marks: Vec::new() };
             match program.shared.vm.call::<Any>(tx, worker, self.function, &arguments, &mut context) {
                 Ok(_) => Ok(()),
                 Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
@@ -203,7 +201,6 @@ struct Effects<'a> {
     program: &'a Program,
     context: &'a mut Context,
     marks: Vec<crate::event::EffectMark>,
-    irrevocable: bool,
 }
 
 impl EventContext for Effects<'_> {
@@ -233,7 +230,6 @@ impl EventContext for Effects<'_> {
     }
 
     fn now(&mut self) -> f64 {
-        let now = self.context.now();
         // The event's time is the system's; the program counts from its start.
         let since = self.context.now().duration_since(self.program.shared.started).unwrap_or_default();
         since.as_secs_f64() * 1000.0
@@ -269,10 +265,6 @@ impl EventContext for Effects<'_> {
         let mark = self.marks[index];
         self.marks.truncate(index + 1);
         self.context.roll_back_to(&mark);
-    }
-
-    fn is_irrevocable(&mut self) -> bool {
-        self.irrevocable
     }
 }
 

@@ -28,6 +28,8 @@ mod config;
 pub mod effects;
 mod error;
 mod event;
+#[cfg(feature = "flowgraph")]
+pub mod flowgraph;
 mod histogram;
 mod hold;
 #[cfg(test)]
