@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::error::RunError;
 use crate::event::{Event, EventResult};
 use crate::hold::Hold;
+use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::run::{self, Control};
 use crate::sleep::Sleep;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     config: Mutex<Config>,
     /// The source of event numbers.
     pub(crate) numbers: Arc<AtomicU64>,
+    /// Sockets and signals, if there are any.
+    pub(crate) reactor: OnceLock<Reactor>,
     /// The run in progress.
     pub(crate) current: Mutex<Option<Arc<Control>>>,
 }
@@ -82,6 +85,10 @@ impl TransactionQueue {
     #[must_use]
     pub fn new(config: Config) -> Self {
         TransactionQueue { shared: Arc::new(Shared { config: Mutex::new(config), ..Shared::default() }) }
+    }
+
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+        TransactionQueue { shared }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -172,10 +179,13 @@ impl TransactionQueue {
     }
 
     /// Lets the run in progress end as soon as no event is left that could start: it waits neither for [holds](Hold) nor for timers
-    /// that are not yet due.
+    /// that are not yet due, accepts no more connections and receives nothing more.
     pub fn drain(&self) {
         if let Some(control) = &*self.shared.current.lock() {
             control.drain();
+            if let Some(reactor) = self.shared.reactor.get() {
+                reactor.close_listeners();
+            }
             self.shared.sleep.notify();
         }
     }

@@ -84,7 +84,8 @@ impl Run {
         let draining = self.control.draining.load(Ordering::Relaxed);
         // Acquire pairs with the release of the last hold.
         let held = self.shared.holds.load(Ordering::Acquire) != 0;
-        self.shared.inbox.is_empty() && (draining || (!held && self.shared.timers.is_empty()))
+        let served = self.shared.reactor.get().is_some_and(|reactor| !reactor.is_empty());
+        self.shared.inbox.is_empty() && (draining || (!held && !served && self.shared.timers.is_empty()))
     }
 
     /// Deals with an error as the configuration says. Returns an event to be added that handles it, if that is what it says.

@@ -16,6 +16,7 @@
 //! because they have passed through the mutex.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
@@ -89,12 +90,17 @@ pub(crate) struct Sleep {
     sleepers: Sleepers,
     state: Mutex<State>,
     changed: Condvar,
+    /// Wakes the worker that polls.
+    waker: OnceLock<Arc<mio::Waker>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     permits: usize,
+    /// Workers that wait, the polling one included.
     waiting: usize,
+    /// One of them polls for I/O instead of waiting for the condition.
+    polling: bool,
     closed: bool,
 }
 
@@ -107,8 +113,15 @@ impl Sleep {
 
     /// Ends the run: every worker that waits or will wait is told so.
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        let polling = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.polling
+        };
         self.changed.notify_all();
+        if polling {
+            self.wake_poller();
+        }
     }
 
     /// Rule 4, after an event was made visible.
@@ -122,8 +135,55 @@ impl Sleep {
     #[cold]
     #[inline(never)]
     fn post(&self) {
-        self.state.lock().permits += 1;
-        self.changed.notify_one();
+        let mut state = self.state.lock();
+        state.permits += 1;
+        // Whoever polls is left to it if somebody else can be woken.
+        let wake_poller = state.polling && state.permits >= state.waiting;
+        drop(state);
+        if wake_poller { self.wake_poller() } else { let _ = self.changed.notify_one(); }
+    }
+
+    /// Gives the means to wake a worker that polls.
+    pub(crate) fn set_waker(&self, waker: Arc<mio::Waker>) {
+        let _ = self.waker.set(waker);
+    }
+
+    fn wake_poller(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake().expect("the poller's file descriptor is open");
+        }
+    }
+
+    /// Rule 3 for a worker that is going to poll for I/O instead: `None` if it may.
+    pub(crate) fn begin_polling(&self, workers: usize, finished: impl FnOnce() -> bool) -> Option<Wake> {
+        let mut state = self.state.lock();
+        if state.permits > 0 {
+            state.permits -= 1;
+            return Some(Wake::Work);
+        }
+        if !state.closed && state.waiting + 1 == workers && finished() {
+            state.closed = true;
+            self.changed.notify_all();
+        }
+        if state.closed {
+            return Some(Wake::Finished);
+        }
+        state.waiting += 1;
+        state.polling = true;
+        None
+    }
+
+    /// After polling: takes back the announcement, or the permit that came instead of it.
+    pub(crate) fn end_polling(&self) -> Wake {
+        let mut state = self.state.lock();
+        state.waiting -= 1;
+        state.polling = false;
+        if state.closed {
+            return Wake::Finished;
+        }
+        drop(state);
+        self.withdraw();
+        Wake::Work
     }
 
     /// Rule 1.
@@ -153,6 +213,9 @@ impl Sleep {
         if state.waiting == workers && state.permits == 0 && !state.closed && finished() {
             state.closed = true;
             self.changed.notify_all();
+            if state.polling {
+                self.wake_poller();
+            }
         }
         let wake = loop {
             if state.closed {
@@ -183,7 +246,6 @@ impl Sleep {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
