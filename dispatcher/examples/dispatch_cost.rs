@@ -18,7 +18,16 @@ fn measure(best: &mut f64, body: impl FnOnce()) {
 fn main() {
     let threads = 2;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-    let names = ["rayon scope.spawn", "add + run, 1 thread", "add + run, 2 threads", "run only, 1 thread", "run only, 2 threads", "chain of again(), 1 thread", "tree, 2 threads", "2 reads 2 writes, run only, 1 thread"];
+    let names = [
+        "rayon scope.spawn",
+        "add + run, 1 thread",
+        "add + run, 2 threads",
+        "run only, 1 thread",
+        "run only, 2 threads",
+        "chain of again(), 1 thread",
+        "tree, 2 threads",
+        "2 reads 2 writes, run only, 1 thread",
+    ];
     let mut best = [f64::MAX; 8];
     let one = TransactionQueue::new(Config { threads: 1, ..Config::default() });
     let two = TransactionQueue::new(Config { threads, ..Config::default() });
@@ -47,7 +56,9 @@ fn main() {
             });
             one.run().expect("no event fails");
         });
-        fn node(depth: u32) -> impl FnMut(&mut optimist_dispatcher::Event<'_>) -> optimist_dispatcher::EventResult + Send {
+        fn node(
+            depth: u32,
+        ) -> impl FnMut(&mut optimist_dispatcher::Event<'_>) -> optimist_dispatcher::EventResult + Send {
             move |ev| {
                 if depth > 0 {
                     ev.add(node(depth - 1));

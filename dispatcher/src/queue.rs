@@ -143,7 +143,7 @@ impl TransactionQueue {
         self.push(Task::with(handler, Location::caller(), options), after);
     }
 
-    fn push(&self, task: Task, after: Option<Duration>) {
+    pub(crate) fn push(&self, task: Task, after: Option<Duration>) {
         if Additions::inside() {
             Additions::push_to(self, task, after);
         } else {

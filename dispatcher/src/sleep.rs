@@ -140,7 +140,11 @@ impl Sleep {
         // Whoever polls is left to it if somebody else can be woken.
         let wake_poller = state.polling && state.permits >= state.waiting;
         drop(state);
-        if wake_poller { self.wake_poller() } else { let _ = self.changed.notify_one(); }
+        if wake_poller {
+            self.wake_poller()
+        } else {
+            let _ = self.changed.notify_one();
+        }
     }
 
     /// Gives the means to wake a worker that polls.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use optimist_stm::attempt::{Attempt, Mode};
+use optimist_stm::protocol::{Any as AnyProtocol, Protocol};
 use optimist_stm::run::Body;
 use optimist_stm::watch::Watch;
 use optimist_stm::{Abort, Interrupt, Stop, runtime};
@@ -89,6 +90,10 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
                 return Err(Interrupt::Error(Ending::Withdrawn));
             }
             self.in_turn = true;
+            if tx.buffer.is_empty() && tx.locks.is_empty() {
+                // An event that has only read would commit as of its snapshot, which is before its turn.
+                <AnyProtocol as Protocol>::validate(tx)?;
+            }
         }
         if self.context.effects.lock(&self.run.config.stdout) {
             tx.encumbered = true;
@@ -113,7 +118,16 @@ impl<'r> Worker<'r> {
     pub(crate) fn new(run: &'r Run, local: Local) -> Self {
         let live = &run.lives[local.index];
         let context = Context::new(local.index, run.config.seed, run.shared.numbers.clone());
-        Worker { run, live, local, context, latencies: Latencies::default(), rounds: 0, flushed: Instant::now(), soon: Vec::new() }
+        Worker {
+            run,
+            live,
+            local,
+            context,
+            latencies: Latencies::default(),
+            rounds: 0,
+            flushed: Instant::now(),
+            soon: Vec::new(),
+        }
     }
 
     pub(crate) fn work(mut self) {

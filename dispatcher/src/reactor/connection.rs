@@ -219,7 +219,11 @@ impl Connection {
     }
 
     fn task(&self) -> Task {
-        Task::with(Box::new(Turn { connection: self.clone(), announced: true }), self.0.site, Options::new().key(self.0.id))
+        Task::with(
+            Box::new(Turn { connection: self.clone(), announced: true }),
+            self.0.site,
+            Options::new().key(self.0.id),
+        )
     }
 
     /// The event has nothing left to do: the connection becomes idle, unless something has become ready meanwhile.

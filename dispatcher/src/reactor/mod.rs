@@ -170,7 +170,12 @@ impl Reactor {
         if let Some(listener) = listener {
             self.accept(queue, &listener);
         } else if let Some(connection) = connection {
-            connection.ready(queue, event.is_readable() || event.is_read_closed(), event.is_writable(), event.is_read_closed());
+            connection.ready(
+                queue,
+                event.is_readable() || event.is_read_closed(),
+                event.is_writable(),
+                event.is_read_closed(),
+            );
         }
     }
 

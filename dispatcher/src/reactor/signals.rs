@@ -96,7 +96,10 @@ impl Receiver {
         arrived
             .iter()
             .flat_map(|byte| {
-                self.actions.iter().filter(|(signal, _)| signal.number() == i32::from(*byte)).map(|(_, action)| action.clone())
+                self.actions
+                    .iter()
+                    .filter(|(signal, _)| signal.number() == i32::from(*byte))
+                    .map(|(_, action)| action.clone())
             })
             .collect()
     }
