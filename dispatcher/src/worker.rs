@@ -268,8 +268,9 @@ impl<'r> Worker<'r> {
             }
         }
         let position = task.position;
-        if !self.soon.is_empty() && !(committed && self.context.again && self.soon.len() < 64) {
-            // A connection with more messages waiting gets the answers together.
+        // A connection with more messages waiting gets the answers together.
+        let goes_on = committed && self.context.again && self.soon.len() < 64;
+        if !self.soon.is_empty() && !goes_on {
             self.flush_sockets();
         }
         let mut over = Some(task);

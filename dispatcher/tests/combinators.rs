@@ -53,8 +53,7 @@ fn map_keeps_the_order_of_the_items_and_reduce_the_bracketing() {
         assert_eq!(queue.map(0..500_u64, |_, n| Ok(n * n)).unwrap(), (0..500).map(|n| n * n).collect::<Vec<_>>());
         let text = |threads| {
             let queue = self::queue(threads, order);
-            let join = |_: &mut _, a: &String, b: &String| Ok(format!("({a}{b})"));
-            queue.map_reduce(0..9, |_, n| Ok(n.to_string()), join).unwrap().unwrap()
+            queue.map_reduce(0..9, |_, n| Ok(n.to_string()), |_, a, b| Ok(format!("({a}{b})"))).unwrap().unwrap()
         };
         assert_eq!(text(1), text(4));
         assert_eq!(text(4).chars().filter(char::is_ascii_digit).count(), 9);

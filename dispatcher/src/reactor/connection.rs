@@ -110,7 +110,6 @@ impl Write for SocketWriter {
 const CHUNK: usize = 16 << 10;
 
 impl Connection {
-    #[expect(clippy::too_many_arguments, reason = "the fields of a struct, given in one place")]
     pub(super) fn new(
         id: u64,
         stream: TcpStream,
