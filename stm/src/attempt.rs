@@ -162,6 +162,10 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) regime: u64,
     /// How this attempt runs.
     pub mode: Mode,
+    /// The body holds something outside of transactional memory that others may wait for until the attempt is over, such as the lock of a
+    /// file that it is about to write. It then waits for no transaction that may be waiting for that: it gives way as if it held locks
+    /// on memory. Set by the body, for this attempt.
+    pub encumbered: bool,
     /// Between begin and the end of an attempt.
     running: bool,
     /// Whether the protocol in force is one whose fast path [`Any`](crate::protocol::Any) has inlined.
@@ -203,6 +207,7 @@ impl<A: Atomics> Attempt<A> {
             slot,
             regime: 0,
             mode: Mode::Update,
+            encumbered: false,
             running: false,
             inlined: false,
             untidy: false,
@@ -244,6 +249,7 @@ impl<A: Atomics> Attempt<A> {
         // After the fence, so that what is known about them here is still known to the compiler in `begin`.
         self.running = true;
         self.mode = mode;
+        self.encumbered = false;
         self.snapshot = now;
     }
 
@@ -445,7 +451,7 @@ impl<A: Atomics> Attempt<A> {
     /// Meets an object locked by another transaction: waits until it may have been released, or gives way.
     ///
     /// Deadlock is excluded by *wait-die* (Rosenkrantz, Stearns and Lewis, TODS 1978): a transaction that holds locks waits only
-    /// for younger ones. Whoever holds none may wait for anyone.
+    /// for younger ones. Whoever holds none, and nothing else that others wait for, may wait for anyone.
     ///
     /// # Errors
     /// [`Abort::Locked`] if this transaction must release its locks first.
@@ -461,7 +467,7 @@ impl<A: Atomics> Attempt<A> {
             }
         }
         let other = self.domain.slot(seen.slot());
-        if !self.locks.is_empty() && self.age() > other.age.load(Ordering::Relaxed) {
+        if (self.encumbered || !self.locks.is_empty()) && self.age() > other.age.load(Ordering::Relaxed) {
             self.lost_to = Some((seen.slot(), other.ended.load(Ordering::Relaxed)));
             return Err(Abort::Locked);
         }
