@@ -97,17 +97,8 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A mistake at a place.
     pub fn new(code: Code, span: Span, message: impl Into<String>) -> Self {
-        let primary = Label {
-            span,
-            text: String::new(),
-        };
-        Self {
-            code,
-            message: message.into(),
-            primary,
-            secondary: Vec::new(),
-            help: Vec::new(),
-        }
+        let primary = Label { span, text: String::new() };
+        Self { code, message: message.into(), primary, secondary: Vec::new(), help: Vec::new() }
     }
 
     /// With a word at the place itself.
@@ -120,10 +111,7 @@ impl Diagnostic {
     /// With another place.
     #[must_use]
     pub fn also(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.secondary.push(Label {
-            span,
-            text: text.into(),
-        });
+        self.secondary.push(Label { span, text: text.into() });
         self
     }
 
@@ -155,50 +143,29 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let text = source.text();
-        let primary = AnnotationKind::Primary
-            .span(clamp(text, self.primary.span))
-            .label(or_none(&self.primary.text));
-        let secondary = self.secondary.iter().map(|label| {
-            AnnotationKind::Context
-                .span(clamp(text, label.span))
-                .label(or_none(&label.text))
-        });
-        let snippet = Snippet::source(text)
-            .path(source.name())
-            .annotation(primary)
-            .annotations(secondary);
-        let mut report: Vec<Group<'_>> =
-            vec![level.primary_title(self.message.as_str()).element(snippet)];
-        report.extend(
-            self.help
-                .iter()
-                .map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str()))),
-        );
-        let renderer = if colour {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let primary = AnnotationKind::Primary.span(clamp(text, self.primary.span)).label(or_none(&self.primary.text));
+        let secondary = self
+            .secondary
+            .iter()
+            .map(|label| AnnotationKind::Context.span(clamp(text, label.span)).label(or_none(&label.text)));
+        let snippet = Snippet::source(text).path(source.name()).annotation(primary).annotations(secondary);
+        let mut report: Vec<Group<'_>> = vec![level.primary_title(self.message.as_str()).element(snippet)];
+        report.extend(self.help.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str()))));
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&report) + "\n"
     }
 
     /// The same for tools: an object with `severity`, `code`, `message`, `file`, `spans` (the first is the primary one) and `help`.
     pub fn to_json(&self, source: &Source) -> Value {
         let span = |label: &Label| {
-            let (start, end) = (
-                source.position(label.span.start),
-                source.position(label.span.end),
-            );
+            let (start, end) = (source.position(label.span.start), source.position(label.span.end));
             json!({
                 "start": label.span.start, "end": label.span.end,
                 "line": start.line, "column": start.column, "end_line": end.line, "end_column": end.column,
                 "label": label.text,
             })
         };
-        let spans: Vec<Value> = std::iter::once(&self.primary)
-            .chain(&self.secondary)
-            .map(span)
-            .collect();
+        let spans: Vec<Value> = std::iter::once(&self.primary).chain(&self.secondary).map(span).collect();
         let severity = if self.is_error() { "error" } else { "warning" };
         json!({
             "severity": severity, "code": self.code.name(), "message": self.message,
@@ -214,17 +181,14 @@ impl RuntimeError {
             ("", block) => format!("in block `{block}`"),
             (function, _) => format!("in function `{function}`"),
         };
-        let mut diagnostic =
-            Diagnostic::new(Code::Runtime, self.span, self.fault.to_string()).label(place);
+        let mut diagnostic = Diagnostic::new(Code::Runtime, self.span, self.fault.to_string()).label(place);
         for frame in &self.trace {
             diagnostic = diagnostic.also(frame.span, format!("called from `{}`", frame.function));
         }
         if let crate::flowgraph::fault::Fault::Unset { variable } = &self.fault {
             let line = source.line(self.span);
-            diagnostic.message = format!(
-                "the variable `{variable}` is read in block `{}` (line {line}), but was never set",
-                self.block
-            );
+            diagnostic.message =
+                format!("the variable `{variable}` is read in block `{}` (line {line}), but was never set", self.block);
         }
         diagnostic
     }
@@ -236,12 +200,8 @@ fn or_none(text: &str) -> Option<&str> {
 
 /// A span cut to the text and to character boundaries; at the end of the text it points just behind the last line's text.
 fn clamp(text: &str, span: Span) -> std::ops::Range<usize> {
-    let fit = |offset: u32| {
-        (0..=(offset as usize).min(text.len()))
-            .rev()
-            .find(|&at| text.is_char_boundary(at))
-            .unwrap_or(0)
-    };
+    let fit =
+        |offset: u32| (0..=(offset as usize).min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let (start, end) = (fit(span.start), fit(span.end));
     if start >= text.len() {
         let last = text.trim_end().len();
@@ -262,9 +222,7 @@ pub fn suggestion<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -
         .filter(|name| *name != written && !name.starts_with('_'))
         .map(|name| (distance(written, name), name))
         // A name that shares nothing with what was written is no suggestion, however short both are.
-        .filter(|&(distance, name)| {
-            distance <= allowed && distance < written.chars().count().max(name.chars().count())
-        })
+        .filter(|&(distance, name)| distance <= allowed && distance < written.chars().count().max(name.chars().count()))
         .min()
         .map(|(_, name)| name)
 }
@@ -278,9 +236,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut row = vec![i];
         for j in 1..=b.len() {
             let change = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1)
-                .min(row[j - 1] + 1)
-                .min(rows[i - 1][j - 1] + change);
+            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + change);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }
@@ -299,14 +255,10 @@ mod tests {
     #[test]
     fn rendered_with_the_line() {
         let source = Source::new("a.flow", "start:\n    x = conut + 1\n    goto start\n");
-        let diagnostic = Diagnostic::new(
-            Code::UnknownName,
-            Span::new(15, 20),
-            "there is no variable `conut`",
-        )
-        .label("read here")
-        .also(Span::new(0, 5), "in this block")
-        .suggest("conut", ["start", "count", "x"]);
+        let diagnostic = Diagnostic::new(Code::UnknownName, Span::new(15, 20), "there is no variable `conut`")
+            .label("read here")
+            .also(Span::new(0, 5), "in this block")
+            .suggest("conut", ["start", "count", "x"]);
         expect![[r#"
             error: there is no variable `conut`
              --> a.flow:2:9
@@ -326,13 +278,8 @@ mod tests {
     #[test]
     fn places_outside_the_text_do_no_harm() {
         let source = Source::new("a.flow", "é");
-        let diagnostic =
-            Diagnostic::new(Code::Syntax, Span::new(1, 77), "odd").also(Span::new(9, 99), "beyond");
-        assert!(
-            diagnostic
-                .render(&source, false)
-                .starts_with("error: odd\n")
-        );
+        let diagnostic = Diagnostic::new(Code::Syntax, Span::new(1, 77), "odd").also(Span::new(9, 99), "beyond");
+        assert!(diagnostic.render(&source, false).starts_with("error: odd\n"));
         let empty = Source::new("a.flow", "");
         assert!(diagnostic.render(&empty, true).contains("odd"));
     }

@@ -104,11 +104,7 @@ impl Int {
     /// The number without its sign.
     #[must_use]
     pub fn abs(&self) -> Self {
-        if self.is_negative() {
-            self.neg()
-        } else {
-            self.clone()
-        }
+        if self.is_negative() { self.neg() } else { self.clone() }
     }
 
     /// The quotient, rounded towards minus infinity; `None` if `other` is 0.
@@ -152,18 +148,11 @@ impl Int {
             return None;
         }
         if float.is_infinite() {
-            return Some(if float > 0.0 {
-                Ordering::Less
-            } else {
-                Ordering::Greater
-            });
+            return Some(if float > 0.0 { Ordering::Less } else { Ordering::Greater });
         }
         let whole = Self::from_f64(float)?;
         let fraction = float - float.trunc();
-        Some(
-            self.cmp(&whole)
-                .then_with(|| 0.0.partial_cmp(&fraction).unwrap_or(Ordering::Equal)),
-        )
+        Some(self.cmp(&whole).then_with(|| 0.0.partial_cmp(&fraction).unwrap_or(Ordering::Equal)))
     }
 }
 
@@ -199,8 +188,7 @@ impl PartialOrd for Int {
 
 impl From<BigInt> for Int {
     fn from(big: BigInt) -> Self {
-        big.to_i64()
-            .map_or_else(|| Self::Big(Arc::new(big)), Self::Small)
+        big.to_i64().map_or_else(|| Self::Big(Arc::new(big)), Self::Small)
     }
 }
 
@@ -284,9 +272,7 @@ impl Literal {
             (Self::Float(a), Self::Float(b)) => a == b,
             (Self::Symbol(a), Self::Symbol(b)) | (Self::Str(a), Self::Str(b)) => a == b,
             (Self::Bytes(a), Self::Bytes(b)) => a == b,
-            (Self::List(a), Self::List(b)) => {
-                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b))
-            }
+            (Self::List(a), Self::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b)),
             _ => false,
         }
     }
@@ -455,32 +441,15 @@ mod tests {
         assert_eq!(big.sub(&Int::Small(1)), Int::Small(i64::MAX));
         assert_eq!(Int::Small(i64::MIN).neg(), big);
         assert_eq!(Int::Small(i64::MIN).div_floor(&Int::Small(-1)), Some(big));
-        assert_eq!(
-            Int::Small(i64::MIN).mod_floor(&Int::Small(-1)),
-            Some(Int::Small(0))
-        );
-        assert_eq!(
-            int("10").mul(&int("-100000000000000000000")).to_string(),
-            "-1000000000000000000000"
-        );
+        assert_eq!(Int::Small(i64::MIN).mod_floor(&Int::Small(-1)), Some(Int::Small(0)));
+        assert_eq!(int("10").mul(&int("-100000000000000000000")).to_string(), "-1000000000000000000000");
     }
 
     #[test]
     fn division_rounds_towards_minus_infinity() {
-        for (a, b, quotient, rest) in [
-            (7, 2, 3, 1),
-            (-7, 2, -4, 1),
-            (7, -2, -4, -1),
-            (-7, -2, 3, -1),
-        ] {
-            assert_eq!(
-                Int::Small(a).div_floor(&Int::Small(b)),
-                Some(Int::Small(quotient))
-            );
-            assert_eq!(
-                Int::Small(a).mod_floor(&Int::Small(b)),
-                Some(Int::Small(rest))
-            );
+        for (a, b, quotient, rest) in [(7, 2, 3, 1), (-7, 2, -4, 1), (7, -2, -4, -1), (-7, -2, 3, -1)] {
+            assert_eq!(Int::Small(a).div_floor(&Int::Small(b)), Some(Int::Small(quotient)));
+            assert_eq!(Int::Small(a).mod_floor(&Int::Small(b)), Some(Int::Small(rest)));
         }
         assert_eq!(Int::Small(1).div_floor(&Int::Small(0)), None);
     }
@@ -488,18 +457,12 @@ mod tests {
     #[test]
     fn integers_and_floats_compare_exactly() {
         let above = int("9007199254740993");
-        assert_eq!(
-            above.compare_f64(9007199254740992.0),
-            Some(Ordering::Greater)
-        );
+        assert_eq!(above.compare_f64(9007199254740992.0), Some(Ordering::Greater));
         assert_eq!(Int::Small(-1).compare_f64(-1.5), Some(Ordering::Greater));
         assert_eq!(Int::Small(1).compare_f64(1.0), Some(Ordering::Equal));
         assert_eq!(Int::Small(1).compare_f64(1.5), Some(Ordering::Less));
         assert_eq!(Int::Small(1).compare_f64(f64::NAN), None);
-        assert_eq!(
-            int("1000000000000000000000").compare_f64(f64::NEG_INFINITY),
-            Some(Ordering::Greater)
-        );
+        assert_eq!(int("1000000000000000000000").compare_f64(f64::NEG_INFINITY), Some(Ordering::Greater));
     }
 
     #[test]
@@ -514,21 +477,12 @@ mod tests {
 
     #[test]
     fn literal_notation() {
-        let list = Literal::List(
-            [
-                Literal::int(1),
-                Literal::symbol("s"),
-                Literal::List([Literal::int(2)].into()),
-            ]
-            .into(),
-        );
+        let list =
+            Literal::List([Literal::int(1), Literal::symbol("s"), Literal::List([Literal::int(2)].into())].into());
         assert_eq!(list.to_string(), "[1, 's', [2]]");
         assert_eq!(Literal::Float(1e300).to_string(), "1e300");
         assert_eq!(Literal::Float(-0.0).to_string(), "-0.0");
         assert_eq!(Literal::symbol("it's\n").to_string(), r"'it\'s\n'");
-        assert_eq!(
-            Literal::Bytes([0xff, b'a', b'"'].into()).to_string(),
-            r#"b"\xffa\"""#
-        );
+        assert_eq!(Literal::Bytes([0xff, b'a', b'"'].into()).to_string(), r#"b"\xffa\"""#);
     }
 }

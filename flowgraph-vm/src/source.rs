@@ -17,19 +17,13 @@ pub struct Span {
 impl Span {
     /// The stretch from `start` up to but not including `end`.
     pub fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end.max(start) as u32,
-        }
+        Self { start: start as u32, end: end.max(start) as u32 }
     }
 
     /// The smallest stretch that holds both.
     #[must_use]
     pub fn to(self, other: Self) -> Self {
-        Self {
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 
     /// The stretch as a range of byte offsets.
@@ -64,21 +58,10 @@ impl Source {
     /// If the text is 4 GiB or longer.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         let text = text.into();
-        assert!(
-            u32::try_from(text.len()).is_ok(),
-            "a source text is shorter than 4 GiB"
-        );
-        let starts = text
-            .bytes()
-            .enumerate()
-            .filter(|&(_, byte)| byte == b'\n')
-            .map(|(at, _)| at as u32 + 1);
+        assert!(u32::try_from(text.len()).is_ok(), "a source text is shorter than 4 GiB");
+        let starts = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at as u32 + 1);
         let lines = std::iter::once(0).chain(starts).collect();
-        Arc::new(Self {
-            name: name.into(),
-            text,
-            lines,
-        })
+        Arc::new(Self { name: name.into(), text, lines })
     }
 
     /// The name given at creation.
@@ -101,14 +84,8 @@ impl Source {
         let line = self.lines.partition_point(|&start| start <= offset) - 1;
         let start = self.lines[line] as usize;
         let end = (offset as usize).clamp(start, self.text.len());
-        let column = self
-            .text
-            .get(start..end)
-            .map_or(1, |before| before.chars().count() + 1);
-        Position {
-            line: line + 1,
-            column,
-        }
+        let column = self.text.get(start..end).map_or(1, |before| before.chars().count() + 1);
+        Position { line: line + 1, column }
     }
 
     /// The line, from 1, on which a stretch starts.
@@ -127,10 +104,7 @@ impl Source {
         let Some(&start) = line.checked_sub(1).and_then(|index| self.lines.get(index)) else {
             return "";
         };
-        let end = self
-            .lines
-            .get(line)
-            .map_or(self.text.len(), |&next| next as usize);
+        let end = self.lines.get(line).map_or(self.text.len(), |&next| next as usize);
         self.text[start as usize..end].trim_end_matches(['\n', '\r'])
     }
 }

@@ -101,7 +101,8 @@ pub(crate) fn show(source: &Source, diagnostics: &[Diagnostic]) {
 
 /// Reads a source file.
 pub(crate) fn read_source(file: &str) -> Result<Arc<Source>, Failure> {
-    let text = std::fs::read(file).map_err(|error| Failure::Message(format!("cannot read `{file}`: {}", reason(&error))))?;
+    let text =
+        std::fs::read(file).map_err(|error| Failure::Message(format!("cannot read `{file}`: {}", reason(&error))))?;
     let text = String::from_utf8(text).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -102,9 +102,10 @@ impl Clock for Deferred {
 
     #[inline(always)]
     fn observe<A: Atomics>(domain: &Domain<A>, version: u64) {
-        // Pairs with the fence in `stamp`: a commit that read the clock before this advance has its writes visible to whoever
-        // takes a snapshot after it.
+        // Both pair with the fence in `stamp`. Before: a commit that read the clock before this advance has its writes visible to
+        // whoever takes a snapshot after it. After: a commit whose lock the coming validation does not see reads the advanced clock.
         A::fence();
         domain.clock.fetch_max(version, Ordering::AcqRel);
+        A::fence();
     }
 }

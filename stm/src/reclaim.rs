@@ -10,6 +10,7 @@
 //! that a transaction pins nothing beside its snapshot.
 #![expect(unsafe_code, reason = "frees values through type-erased pointers")]
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use crate::atomics::{Atomics, Word};
@@ -43,6 +44,28 @@ impl Garbage {
     pub(crate) fn leave_to<A: Atomics>(&mut self, domain: &Domain<A>) {
         domain.orphans.lock().append(&mut self.retired);
     }
+}
+
+thread_local! {
+    /// Whether this thread is dropping values on behalf of its descriptor, which is then borrowed.
+    static DROPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is dropping values on behalf of its descriptor. What those values retire in turn must not reach for it.
+pub(crate) fn is_dropping() -> bool {
+    DROPPING.get()
+}
+
+/// Runs `drops`, which drops values while the thread's descriptor is borrowed.
+pub(crate) fn dropping(drops: impl FnOnce()) {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            DROPPING.set(self.0);
+        }
+    }
+    let _reset = Reset(DROPPING.replace(true));
+    drops();
 }
 
 /// Retires the values that the transaction just committed has replaced.
@@ -94,13 +117,15 @@ pub(crate) fn collect<A: Atomics>(tx: &mut Attempt<A>) {
     // Rule 4. Two: a stamp is the clock plus one, and rule 3 asks for a later begin.
     tx.domain().clock.fetch_add(2, Ordering::AcqRel);
     let oldest = tx.domain().oldest_active();
-    candidates.retain(|retired| {
-        let reachable = retired.stamp >= oldest;
-        if !reachable {
-            // SAFETY: rule 3: no running transaction can have reached the value.
-            unsafe { (retired.value.drop)(retired.value.word) };
-        }
-        reachable
+    dropping(|| {
+        candidates.retain(|retired| {
+            let reachable = retired.stamp >= oldest;
+            if !reachable {
+                // SAFETY: rule 3: no running transaction can have reached the value.
+                unsafe { (retired.value.drop)(retired.value.word) };
+            }
+            reachable
+        });
     });
     tx.garbage.retired.append(&mut candidates);
     // What is left is waited for by some long transaction; looking again too soon would be quadratic.

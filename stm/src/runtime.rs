@@ -21,7 +21,7 @@ use crate::attempt::{Attempt, DropWord, Mode};
 use crate::domain::{Domain, IDLE, Statistics};
 use crate::protocol::ordered::ANY_POSITION;
 use crate::protocol::{Any, Kind, Shipped};
-use crate::run::{Interrupt, Stop, transact};
+use crate::run::{Body, Interrupt, Stop, transact};
 
 /// The regime while it is being changed.
 const CHANGING: u64 = u64::MAX;
@@ -204,9 +204,21 @@ pub fn execute_event<R, E>(
     mode: Mode,
     mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>,
 ) -> Result<R, Stop<E>> {
+    execute_body(mode, &mut body)
+}
+
+/// As [`execute_event`], with a [`Body`] that is told of aborted attempts.
+///
+/// # Errors
+/// As [`execute_event`].
+///
+/// # Panics
+/// As [`execute`].
+#[inline]
+pub fn execute_body<R, E>(mode: Mode, body: &mut impl Body<Native, R, E>) -> Result<R, Stop<E>> {
     let tx = idle_descriptor();
     loop {
-        match transact::<Any, Native, R, E>(tx, mode, false, &mut body) {
+        match transact::<Any, Native, R, E>(tx, mode, false, body) {
             Ok(value) => return Ok(value),
             Err(Interrupt::Error(error)) => return Err(Stop::Error(error)),
             Err(Interrupt::Abort(_)) => match tx.blocked.take() {
@@ -265,6 +277,7 @@ fn idle_descriptor() -> &'static mut Attempt {
 #[cold]
 fn adopt(tx: &mut Attempt, kind: Kind) {
     tx.calls = Some(kind.calls());
+    tx.inlined = kind.calls().inlined();
     tx.regime = kind as u64;
     tx.position = ANY_POSITION;
 }
@@ -275,10 +288,10 @@ fn adopt(tx: &mut Attempt, kind: Kind) {
 /// `drop` may be called on `word` on any thread once no transaction that runs now is left.
 pub(crate) unsafe fn retire(word: u64, drop: DropWord) {
     let descriptor = DESCRIPTOR.get();
-    // SAFETY: as promised by the caller. The pending list of a running transaction's descriptor must not be touched through a
-    // second reference, so a value retired within a transaction goes to the orphans.
+    // SAFETY: as promised by the caller. The pending list of a descriptor that is borrowed, by a running transaction or by a
+    // collection, must not be touched through a second reference, so a value retired there goes to the orphans.
     unsafe {
-        if descriptor.is_null() || (*descriptor).is_running() {
+        if descriptor.is_null() || crate::reclaim::is_dropping() || (*descriptor).is_running() {
             crate::reclaim::retire_orphan(&DOMAIN, word, drop);
         } else {
             crate::reclaim::retire(&mut *descriptor, word, drop);

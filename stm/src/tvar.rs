@@ -49,7 +49,7 @@ unsafe impl<T: Send + Sync + 'static> Sync for TVar<T> {}
 
 /// Whether a value of `T` lives in the word itself. Only primitive types, because the bits of others may be undefined (padding) or
 /// meaningful as an address (so that a copy left in a log would be a second owner).
-fn is_inline<T: 'static>() -> bool {
+pub(crate) fn is_inline<T: 'static>() -> bool {
     let id = TypeId::of::<T>();
     macro_rules! one_of {
         ($($t:ty)+) => { $(id == TypeId::of::<$t>())||+ };
@@ -58,7 +58,7 @@ fn is_inline<T: 'static>() -> bool {
 }
 
 /// The word for a value, and how to free it if it is a box.
-fn into_word<T: 'static>(value: T) -> (u64, Option<DropWord>) {
+pub(crate) fn into_word<T: 'static>(value: T) -> (u64, Option<DropWord>) {
     if is_inline::<T>() {
         let mut word = 0_u64;
         // SAFETY: a primitive type is at most eight bytes, all defined, and needs no drop.
@@ -69,7 +69,7 @@ fn into_word<T: 'static>(value: T) -> (u64, Option<DropWord>) {
     }
 }
 
-unsafe fn drop_box<T>(word: u64) {
+pub(crate) unsafe fn drop_box<T>(word: u64) {
     // SAFETY: the word came from `into_word` for this type and is freed once.
     drop(unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<T>(word as usize)) });
 }
@@ -79,7 +79,7 @@ unsafe fn drop_box<T>(word: u64) {
 /// # Safety
 /// The word came from `into_word::<T>` and its box, if it is one, has not been freed.
 #[inline(always)]
-unsafe fn with_word<T: 'static, R>(word: u64, f: impl FnOnce(&T) -> R) -> R {
+pub(crate) unsafe fn with_word<T: 'static, R>(word: u64, f: impl FnOnce(&T) -> R) -> R {
     if is_inline::<T>() {
         // SAFETY: as in `into_word`; the word is a valid value of the primitive type.
         f(unsafe { &*std::ptr::from_ref(&word).cast::<T>() })

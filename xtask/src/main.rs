@@ -15,9 +15,17 @@ struct Task {
 const TASKS: &[Task] = &[
     Task { name: "test", purpose: "every test, in the short form that CI runs", run: test },
     Task { name: "lint", purpose: "formatting and lints, warnings being errors", run: lint },
-    Task { name: "check-protocols", purpose: "model-check every shipped protocol: [--budget 30m]", run: check_protocols },
+    Task {
+        name: "check-protocols",
+        purpose: "model-check every shipped protocol: [--budget 30m]",
+        run: check_protocols,
+    },
     Task { name: "soak", purpose: "ten times the histories, random programs and memory tests of `test`", run: soak },
-    Task { name: "sanitize", purpose: "thread and address sanitizer over stm's tests (needs a nightly toolchain with rust-src)", run: sanitize },
+    Task {
+        name: "sanitize",
+        purpose: "thread and address sanitizer over stm's tests (needs a nightly toolchain with rust-src)",
+        run: sanitize,
+    },
     Task { name: "bench", purpose: "the benchmarks of `benches`", run: bench },
     Task { name: "compare", purpose: "the benchmarks beside the rivals, in a package of their own", run: compare },
 ];
@@ -53,7 +61,8 @@ fn cargo(arguments: &[&str]) -> bool {
 }
 
 fn test(_: &[String]) -> bool {
-    cargo(&["test", "--release", "--workspace", "--all-targets"]) && cargo(&["test", "--release", "--workspace", "--doc"])
+    cargo(&["test", "--release", "--workspace", "--all-targets"])
+        && cargo(&["test", "--release", "--workspace", "--doc"])
 }
 
 fn lint(_: &[String]) -> bool {
@@ -76,7 +85,17 @@ fn sanitize(_: &[String]) -> bool {
         let flags = format!("-Zsanitizer={sanitizer}");
         run(
             "cargo",
-            &["+nightly", "test", "--release", "--package", "optimist-stm", "--target", target, "--target-dir", "target/sanitize"],
+            &[
+                "+nightly",
+                "test",
+                "--release",
+                "--package",
+                "optimist-stm",
+                "--target",
+                target,
+                "--target-dir",
+                "target/sanitize",
+            ],
             &[("RUSTFLAGS", &flags), ("RUSTDOCFLAGS", &flags)],
         )
     })

@@ -106,13 +106,7 @@ pub struct RuntimeError {
 impl RuntimeError {
     /// A fault at a place, with no calls on the way.
     pub fn new(fault: Fault, function: Arc<str>, block: Arc<str>, span: Span) -> Self {
-        Self {
-            fault,
-            function,
-            block,
-            span,
-            trace: Vec::new(),
-        }
+        Self { fault, function, block, span, trace: Vec::new() }
     }
 }
 

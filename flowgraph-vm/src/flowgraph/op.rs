@@ -53,10 +53,7 @@ pub struct Arity {
 
 impl Arity {
     const fn exactly(count: u8) -> Self {
-        Self {
-            least: count,
-            most: count,
-        }
+        Self { least: count, most: count }
     }
 
     const fn between(least: u8, most: u8) -> Self {
@@ -64,16 +61,12 @@ impl Arity {
     }
 
     const fn at_least(least: u8) -> Self {
-        Self {
-            least,
-            most: u8::MAX,
-        }
+        Self { least, most: u8::MAX }
     }
 
     /// Whether `count` operands are right.
     pub fn allows(self, count: usize) -> bool {
-        count >= usize::from(self.least)
-            && (self.most == u8::MAX || count <= usize::from(self.most))
+        count >= usize::from(self.least) && (self.most == u8::MAX || count <= usize::from(self.most))
     }
 }
 
@@ -297,18 +290,12 @@ operations! {
 impl Op {
     /// The operation written between its operands as `symbol`.
     pub fn infix(symbol: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|op| matches!(op.notation(), Notation::Infix(own) if own == symbol))
+        Self::ALL.iter().copied().find(|op| matches!(op.notation(), Notation::Infix(own) if own == symbol))
     }
 
     /// The operation called as `name(…)`.
     pub fn called(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|op| op.notation() == Notation::Call && op.name() == name)
+        Self::ALL.iter().copied().find(|op| op.notation() == Notation::Call && op.name() == name)
     }
 
     /// Whether it belongs to the core language.
@@ -339,34 +326,16 @@ mod tests {
         assert_eq!(names.len(), Op::ALL.len());
         let infix: Vec<_> = Op::ALL
             .iter()
-            .filter_map(|op| {
-                if let Notation::Infix(s) = op.notation() {
-                    Some(s)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|op| if let Notation::Infix(s) = op.notation() { Some(s) } else { None })
             .collect();
         assert_eq!(infix.len(), infix.iter().collect::<HashSet<_>>().len());
     }
 
     #[test]
     fn the_core_comes_first() {
-        let core: Vec<_> = Op::ALL
-            .iter()
-            .filter(|op| op.is_core())
-            .map(|op| op.name())
-            .collect();
-        assert_eq!(
-            core.join(" "),
-            "same add sub mul eq ge readlist ne lt le gt floordiv modulo div neg"
-        );
-        assert!(
-            Op::ALL
-                .iter()
-                .filter(|op| op.is_core())
-                .all(|op| op.folds())
-        );
+        let core: Vec<_> = Op::ALL.iter().filter(|op| op.is_core()).map(|op| op.name()).collect();
+        assert_eq!(core.join(" "), "same add sub mul eq ge readlist ne lt le gt floordiv modulo div neg");
+        assert!(Op::ALL.iter().filter(|op| op.is_core()).all(|op| op.folds()));
     }
 
     #[test]

@@ -5,30 +5,19 @@ use std::fmt::{self, Display, Write};
 use crate::flowgraph::lower::INITIALISER;
 use crate::flowgraph::op::Notation;
 use crate::flowgraph::program::{
-    Assign, Block, BlockId, ERROR_TYPE, Function, FunctionId, Guard, Immediate, Operand, Program,
-    ProgramKind, Terminator, TypeId,
+    Assign, Block, BlockId, ERROR_TYPE, Function, FunctionId, Guard, Immediate, Operand, Program, ProgramKind,
+    Terminator, TypeId,
 };
 
 /// A whole program; `comment` may say something about a block, which stands behind its label.
-pub fn program(
-    program: &Program,
-    comment: impl Fn(FunctionId, BlockId) -> Option<String>,
-) -> String {
+pub fn program(program: &Program, comment: impl Fn(FunctionId, BlockId) -> Option<String>) -> String {
     let mut out = String::new();
     let mut gap = "";
     if program.kind == ProgramKind::Functions {
         for (index, object) in program.types.iter().enumerate() {
             if TypeId::from(index) != ERROR_TYPE {
-                let fields: Vec<&str> = object
-                    .fields
-                    .iter()
-                    .map(|&field| &*program.names[field])
-                    .collect();
-                let body = if fields.is_empty() {
-                    "{}".to_owned()
-                } else {
-                    format!("{{ {} }}", fields.join(", "))
-                };
+                let fields: Vec<&str> = object.fields.iter().map(|&field| &*program.names[field]).collect();
+                let body = if fields.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", fields.join(", ")) };
                 let _ = writeln!(out, "object {} {body}", object.name);
                 gap = "\n";
             }
@@ -43,11 +32,7 @@ pub fn program(
         out.push_str(gap);
         gap = "\n";
         if program.kind == ProgramKind::Functions {
-            let name = if program.initialiser == Some(id) {
-                INITIALISER
-            } else {
-                &function.name
-            };
+            let name = if program.initialiser == Some(id) { INITIALISER } else { &function.name };
             let parameters = function.variables[..function.parameters].join(", ");
             let pure = if function.pure { "pure " } else { "" };
             let _ = writeln!(out, "{pure}fn {name}({parameters}) {{");
@@ -61,12 +46,7 @@ pub fn program(
 }
 
 /// The blocks of a function, an empty line between two.
-pub fn blocks(
-    out: &mut String,
-    program: &Program,
-    function: &Function,
-    comment: impl Fn(BlockId) -> Option<String>,
-) {
+pub fn blocks(out: &mut String, program: &Program, function: &Function, comment: impl Fn(BlockId) -> Option<String>) {
     for (index, block) in function.blocks.iter().enumerate() {
         if index > 0 {
             out.push('\n');
@@ -85,25 +65,9 @@ pub fn blocks(
 
 fn block_body(out: &mut String, program: &Program, function: &Function, block: &Block) {
     for assign in &block.ops {
-        let _ = writeln!(
-            out,
-            "    {}",
-            Assignment {
-                program,
-                function,
-                assign
-            }
-        );
+        let _ = writeln!(out, "    {}", Assignment { program, function, assign });
     }
-    let _ = writeln!(
-        out,
-        "    {}",
-        Ending {
-            program,
-            function,
-            terminator: &block.end.terminator
-        }
-    );
+    let _ = writeln!(out, "    {}", Ending { program, function, terminator: &block.end.terminator });
 }
 
 /// An operand as text.
@@ -137,11 +101,7 @@ pub struct Assignment<'a> {
 
 impl Assignment<'_> {
     fn operand(&self, index: usize) -> Shown<'_> {
-        Shown {
-            program: self.program,
-            function: self.function,
-            operand: self.assign.args[index],
-        }
+        Shown { program: self.program, function: self.function, operand: self.assign.args[index] }
     }
 
     fn list(&self, f: &mut fmt::Formatter<'_>, from: usize) -> fmt::Result {
@@ -158,12 +118,7 @@ impl Assignment<'_> {
 
 impl Display for Assignment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Assign {
-            target,
-            op,
-            immediate,
-            ..
-        } = self.assign;
+        let Assign { target, op, immediate, .. } = self.assign;
         if let Some(target) = target {
             write!(f, "{} = ", self.function.variables[target.index()])?;
         }
@@ -174,35 +129,16 @@ impl Display for Assignment<'_> {
             }
             (Notation::Prefix(symbol), _) => write!(f, "{symbol}{}", self.operand(0)),
             (Notation::Index, _) => write!(f, "{}[{}]", self.operand(0), self.operand(1)),
-            (Notation::SetIndex, _) => write!(
-                f,
-                "{}[{}] = {}",
-                self.operand(0),
-                self.operand(1),
-                self.operand(2)
-            ),
+            (Notation::SetIndex, _) => write!(f, "{}[{}] = {}", self.operand(0), self.operand(1), self.operand(2)),
             (Notation::Field, Immediate::Field(field)) => {
                 write!(f, "{}.{}", self.operand(0), self.program.names[field])
             }
             (Notation::SetField, Immediate::Field(field)) => {
-                write!(
-                    f,
-                    "{}.{} = {}",
-                    self.operand(0),
-                    self.program.names[field],
-                    self.operand(1)
-                )
+                write!(f, "{}.{} = {}", self.operand(0), self.program.names[field], self.operand(1))
             }
-            (Notation::Global, Immediate::Global(global)) => {
-                f.write_str(&self.program.globals[global.index()].name)
-            }
+            (Notation::Global, Immediate::Global(global)) => f.write_str(&self.program.globals[global.index()].name),
             (Notation::SetGlobal, Immediate::Global(global)) => {
-                write!(
-                    f,
-                    "{} = {}",
-                    self.program.globals[global.index()].name,
-                    self.operand(0)
-                )
+                write!(f, "{} = {}", self.program.globals[global.index()].name, self.operand(0))
             }
             (Notation::Construct, Immediate::Type(id)) => {
                 f.write_str(&self.program.types[id.index()].name)?;
@@ -249,24 +185,12 @@ pub struct Ending<'a> {
 impl Display for Ending<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = |block: BlockId| &*self.function.blocks[block.index()].label;
-        let shown = |operand| Shown {
-            program: self.program,
-            function: self.function,
-            operand,
-        };
+        let shown = |operand| Shown { program: self.program, function: self.function, operand };
         match *self.terminator {
             Terminator::Goto(then) => write!(f, "goto {}", label(then)),
-            Terminator::If {
-                condition,
-                then,
-                other,
-            } => write!(
-                f,
-                "if {} goto {} else goto {}",
-                shown(condition),
-                label(then),
-                label(other)
-            ),
+            Terminator::If { condition, then, other } => {
+                write!(f, "if {} goto {} else goto {}", shown(condition), label(then), label(other))
+            }
             Terminator::PrintAndStop(value) => write!(f, "print_and_stop({})", shown(value)),
             Terminator::Promote { value, then } => {
                 write!(f, "promote({}) goto {}", shown(value), label(then))
@@ -274,31 +198,14 @@ impl Display for Ending<'_> {
             Terminator::Return(value) => write!(f, "return {}", shown(value)),
             Terminator::Raise(value) => write!(f, "raise {}", shown(value)),
             Terminator::Retry => f.write_str("retry"),
-            Terminator::Enter {
-                guard: Guard::Failure(None),
-                body,
-                handler,
-            } => {
+            Terminator::Enter { guard: Guard::Failure(None), body, handler } => {
                 write!(f, "try goto {} catch goto {}", label(body), label(handler))
             }
-            Terminator::Enter {
-                guard: Guard::Failure(Some(error)),
-                body,
-                handler,
-            } => {
+            Terminator::Enter { guard: Guard::Failure(Some(error)), body, handler } => {
                 let error = &self.function.variables[error.index()];
-                write!(
-                    f,
-                    "try goto {} catch {error} goto {}",
-                    label(body),
-                    label(handler)
-                )
+                write!(f, "try goto {} catch {error} goto {}", label(body), label(handler))
             }
-            Terminator::Enter {
-                guard: Guard::Retry,
-                body,
-                handler,
-            } => {
+            Terminator::Enter { guard: Guard::Retry, body, handler } => {
                 write!(f, "either goto {} or goto {}", label(body), label(handler))
             }
             Terminator::Leave(then) => write!(f, "leave goto {}", label(then)),

@@ -277,9 +277,7 @@ impl Terminator {
     /// The operand it reads, if any.
     pub fn operand(&self) -> Option<Operand> {
         match *self {
-            Self::If {
-                condition: value, ..
-            }
+            Self::If { condition: value, .. }
             | Self::PrintAndStop(value)
             | Self::Promote { value, .. }
             | Self::Return(value)
@@ -292,18 +290,12 @@ impl Terminator {
 impl Function {
     /// The block with this label.
     pub fn block(&self, label: &str) -> Option<BlockId> {
-        self.blocks
-            .iter()
-            .position(|block| &*block.label == label)
-            .map(BlockId::from)
+        self.blocks.iter().position(|block| &*block.label == label).map(BlockId::from)
     }
 
     /// The variable of this name.
     pub fn variable(&self, name: &str) -> Option<VarId> {
-        self.variables
-            .iter()
-            .position(|variable| &**variable == name)
-            .map(VarId::from)
+        self.variables.iter().position(|variable| &**variable == name).map(VarId::from)
     }
 
     /// For each block the blocks that may jump to it, each once.
@@ -324,10 +316,7 @@ impl Function {
 impl Program {
     /// The function of this name.
     pub fn function(&self, name: &str) -> Option<FunctionId> {
-        self.functions
-            .iter()
-            .position(|function| &*function.name == name)
-            .map(FunctionId::from)
+        self.functions.iter().position(|function| &*function.name == name).map(FunctionId::from)
     }
 
     /// A core program's only function.

@@ -25,9 +25,7 @@ pub fn evaluate(op: Op, args: &[Literal]) -> Option<Result<Literal, Fault>> {
         (Op::Eq, [a, b]) => Ok(Literal::truth(a.equals(b))),
         (Op::Ne, [a, b]) => Ok(Literal::truth(!a.equals(b))),
         (Op::Ge | Op::Gt | Op::Le | Op::Lt, [a, b]) => compare(op, a, b),
-        (Op::Add | Op::Sub | Op::Mul | Op::FloorDiv | Op::Modulo | Op::Div, [a, b]) => {
-            arithmetic(op, a, b)
-        }
+        (Op::Add | Op::Sub | Op::Mul | Op::FloorDiv | Op::Modulo | Op::Div, [a, b]) => arithmetic(op, a, b),
         (Op::ReadList, [list, index]) => read_list(list, index),
         _ => return None,
     })
@@ -37,10 +35,7 @@ fn negate(value: &Literal) -> Result<Literal, Fault> {
     match value {
         Literal::Int(int) => Ok(Literal::Int(int.neg())),
         Literal::Float(float) => Ok(Literal::Float(-float)),
-        other => Err(Fault::NotANumber {
-            op: Op::Neg,
-            kind: other.kind(),
-        }),
+        other => Err(Fault::NotANumber { op: Op::Neg, kind: other.kind() }),
     }
 }
 
@@ -53,11 +48,7 @@ fn compare(op: Op, a: &Literal, b: &Literal) -> Result<Literal, Fault> {
         (Literal::Str(a), Literal::Str(b)) => Some(a.cmp(b)),
         (Literal::Bytes(a), Literal::Bytes(b)) => Some(a.cmp(b)),
         _ => {
-            return Err(Fault::NotComparable {
-                op,
-                left: a.kind(),
-                right: b.kind(),
-            });
+            return Err(Fault::NotComparable { op, left: a.kind(), right: b.kind() });
         }
     };
     Ok(Literal::truth(holds(op, ordering)))
@@ -80,16 +71,9 @@ fn arithmetic(op: Op, a: &Literal, b: &Literal) -> Result<Literal, Fault> {
         (Literal::Int(a), Literal::Float(b)) => floats(op, a.to_f64(), *b),
         (Literal::Float(a), Literal::Int(b)) => floats(op, *a, b.to_f64()),
         (Literal::Float(a), Literal::Float(b)) => floats(op, *a, *b),
-        (Literal::Str(a), Literal::Str(b)) if op == Op::Add => {
-            Ok(Literal::Str([&**a, &**b].concat().into()))
-        }
-        (Literal::Bytes(a), Literal::Bytes(b)) if op == Op::Add => {
-            Ok(Literal::Bytes([&**a, &**b].concat().into()))
-        }
-        (Literal::Int(_) | Literal::Float(_), other) | (other, _) => Err(Fault::NotANumber {
-            op,
-            kind: other.kind(),
-        }),
+        (Literal::Str(a), Literal::Str(b)) if op == Op::Add => Ok(Literal::Str([&**a, &**b].concat().into())),
+        (Literal::Bytes(a), Literal::Bytes(b)) if op == Op::Add => Ok(Literal::Bytes([&**a, &**b].concat().into())),
+        (Literal::Int(_) | Literal::Float(_), other) | (other, _) => Err(Fault::NotANumber { op, kind: other.kind() }),
     }
 }
 
@@ -159,10 +143,7 @@ fn read_list(list: &Literal, index: &Literal) -> Result<Literal, Fault> {
     let place = index.to_i64().and_then(|index| usize::try_from(index).ok());
     match place.and_then(|place| items.get(place)) {
         Some(item) => Ok(item.clone()),
-        None => Err(Fault::IndexOutOfRange {
-            index: index.to_string(),
-            length: items.len(),
-        }),
+        None => Err(Fault::IndexOutOfRange { index: index.to_string(), length: items.len() }),
     }
 }
 
@@ -181,22 +162,9 @@ mod tests {
     fn arithmetic_mixes_integers_and_floats() {
         assert_eq!(eval(Op::Add, Literal::int(1), Literal::Float(0.5)), "1.5");
         assert_eq!(eval(Op::Div, Literal::int(1), Literal::int(2)), "0.5");
-        assert_eq!(
-            eval(Op::FloorDiv, Literal::Float(-7.0), Literal::int(2)),
-            "-4.0"
-        );
-        assert_eq!(
-            eval(Op::Modulo, Literal::Float(-7.5), Literal::int(2)),
-            "0.5"
-        );
-        assert_eq!(
-            eval(
-                Op::Modulo,
-                Literal::Float(1.0),
-                Literal::Float(f64::INFINITY)
-            ),
-            "1.0"
-        );
+        assert_eq!(eval(Op::FloorDiv, Literal::Float(-7.0), Literal::int(2)), "-4.0");
+        assert_eq!(eval(Op::Modulo, Literal::Float(-7.5), Literal::int(2)), "0.5");
+        assert_eq!(eval(Op::Modulo, Literal::Float(1.0), Literal::Float(f64::INFINITY)), "1.0");
     }
 
     #[test]
@@ -209,14 +177,8 @@ mod tests {
             eval(Op::Add, Literal::symbol("a"), Literal::List([].into())),
             "not_a_number: `+` needs a number, but got a symbol"
         );
-        assert_eq!(
-            eval(Op::Div, Literal::int(1), Literal::int(0)),
-            "division_by_zero: `/` divides by zero"
-        );
-        assert_eq!(
-            eval(Op::Modulo, Literal::Float(1.0), Literal::Float(0.0)),
-            "division_by_zero: `%` divides by zero"
-        );
+        assert_eq!(eval(Op::Div, Literal::int(1), Literal::int(0)), "division_by_zero: `/` divides by zero");
+        assert_eq!(eval(Op::Modulo, Literal::Float(1.0), Literal::Float(0.0)), "division_by_zero: `%` divides by zero");
         assert_eq!(
             eval(Op::Ge, Literal::int(1), Literal::List([].into())),
             "not_comparable: `>=` cannot compare an integer with a list"

@@ -37,19 +37,14 @@ fn regions(function: &Function, diagnostics: &mut Vec<Diagnostic>) {
         match depths[id.index()] {
             Some(known) if known == depth => continue,
             Some(_) => {
-                let message = format!(
-                    "the block `{}` is reached with different guarded parts around it",
-                    block.label
-                );
+                let message = format!("the block `{}` is reached with different guarded parts around it", block.label);
                 diagnostics.push(Diagnostic::new(Code::Misplaced, block.span, message));
                 return;
             }
             None => depths[id.index()] = Some(depth),
         }
         match block.end.terminator {
-            Terminator::Enter { body, handler, .. } => {
-                pending.extend([(body, depth + 1), (handler, depth)])
-            }
+            Terminator::Enter { body, handler, .. } => pending.extend([(body, depth + 1), (handler, depth)]),
             Terminator::Leave(then) if depth > 0 => pending.push((then, depth - 1)),
             Terminator::Leave(_) => {
                 diagnostics.push(Diagnostic::new(
@@ -66,13 +61,7 @@ fn regions(function: &Function, diagnostics: &mut Vec<Diagnostic>) {
                 );
                 diagnostics.push(diagnostic);
             }
-            _ => pending.extend(
-                block
-                    .end
-                    .terminator
-                    .successors()
-                    .map(|successor| (successor, depth)),
-            ),
+            _ => pending.extend(block.end.terminator.successors().map(|successor| (successor, depth))),
         }
     }
 }
@@ -114,21 +103,11 @@ fn unset_reads(function: &Function, diagnostics: &mut Vec<Diagnostic>) {
     let mut pending = vec![0_usize];
     while let Some(index) = pending.pop() {
         let block = &function.blocks[index];
-        let mut set = at_start[index]
-            .clone()
-            .expect("a pending block was reached");
-        block
-            .ops
-            .iter()
-            .filter_map(|assign| assign.target)
-            .for_each(|target| set.add(target));
+        let mut set = at_start[index].clone().expect("a pending block was reached");
+        block.ops.iter().filter_map(|assign| assign.target).for_each(|target| set.add(target));
         for successor in block.end.terminator.successors() {
             let mut set = set.clone();
-            if let Terminator::Enter {
-                guard: Guard::Failure(Some(error)),
-                handler,
-                ..
-            } = block.end.terminator
+            if let Terminator::Enter { guard: Guard::Failure(Some(error)), handler, .. } = block.end.terminator
                 && handler == successor
             {
                 set.add(error);
@@ -166,11 +145,7 @@ enum Event {
 
 fn reads_in_order(block: &Block, mut tell: impl FnMut(Event)) {
     for assign in &block.ops {
-        assign
-            .args
-            .iter()
-            .filter_map(|arg| arg.var())
-            .for_each(|var| tell(Event::Read(var, assign.span)));
+        assign.args.iter().filter_map(|arg| arg.var()).for_each(|var| tell(Event::Read(var, assign.span)));
         if let Some(target) = assign.target {
             tell(Event::Set(target));
         }
@@ -181,12 +156,8 @@ fn reads_in_order(block: &Block, mut tell: impl FnMut(Event)) {
 }
 
 fn unset(name: &Arc<str>, span: Span) -> Diagnostic {
-    Diagnostic::new(
-        Code::UnsetRead,
-        span,
-        format!("the variable `{name}` is read here before it is set"),
-    )
-    .label("no way leads here on which it was set")
+    Diagnostic::new(Code::UnsetRead, span, format!("the variable `{name}` is read here before it is set"))
+        .label("no way leads here on which it was set")
 }
 
 /// Checks the rules that every flowgraph keeps: ids in range, operands and immediates as the table of operations says, labels unique.
@@ -214,18 +185,15 @@ pub fn well_formed(program: &Program) -> Result<(), String> {
                     (Notation::Global | Notation::SetGlobal, Immediate::Global(id)) => {
                         id.index() < program.globals.len()
                     }
-                    (Notation::Construct, Immediate::Type(id)) => program
-                        .types
-                        .get(id.index())
-                        .is_some_and(|t| t.fields.len() == count),
-                    (Notation::Function | Notation::Add, Immediate::Function(id)) => program
-                        .functions
-                        .get(id.index())
-                        .is_some_and(|f| f.parameters == count),
-                    (Notation::AddAfter, Immediate::Function(id)) => program
-                        .functions
-                        .get(id.index())
-                        .is_some_and(|f| f.parameters + 1 == count),
+                    (Notation::Construct, Immediate::Type(id)) => {
+                        program.types.get(id.index()).is_some_and(|t| t.fields.len() == count)
+                    }
+                    (Notation::Function | Notation::Add, Immediate::Function(id)) => {
+                        program.functions.get(id.index()).is_some_and(|f| f.parameters == count)
+                    }
+                    (Notation::AddAfter, Immediate::Function(id)) => {
+                        program.functions.get(id.index()).is_some_and(|f| f.parameters + 1 == count)
+                    }
                     (Notation::Host, Immediate::Host(id)) => id.index() < program.hosts.len(),
                     (
                         Notation::Copy
@@ -240,24 +208,12 @@ pub fn well_formed(program: &Program) -> Result<(), String> {
                     _ => false,
                 };
                 if !fits {
-                    return Err(format!(
-                        "{place}: {op:?} has {:?} with {count} operands",
-                        assign.immediate
-                    ));
+                    return Err(format!("{place}: {op:?} has {:?} with {count} operands", assign.immediate));
                 }
             }
-            let targets = block
-                .ops
-                .iter()
-                .filter_map(|assign| assign.target.map(Operand::Var));
-            let operands = block
-                .ops
-                .iter()
-                .flat_map(|assign| assign.args.iter().copied());
-            for operand in targets
-                .chain(operands)
-                .chain(block.end.terminator.operand())
-            {
+            let targets = block.ops.iter().filter_map(|assign| assign.target.map(Operand::Var));
+            let operands = block.ops.iter().flat_map(|assign| assign.args.iter().copied());
+            for operand in targets.chain(operands).chain(block.end.terminator.operand()) {
                 let known = match operand {
                     Operand::Var(var) => var.index() < function.variables.len(),
                     Operand::Const(constant) => constant.index() < program.constants.values().len(),
@@ -266,12 +222,7 @@ pub fn well_formed(program: &Program) -> Result<(), String> {
                     return Err(format!("{place}: {operand:?} is out of range"));
                 }
             }
-            if block
-                .end
-                .terminator
-                .successors()
-                .any(|successor| successor.index() >= function.blocks.len())
-            {
+            if block.end.terminator.successors().any(|successor| successor.index() >= function.blocks.len()) {
                 return Err(format!("{place}: jumps to a block that is not there"));
             }
         }

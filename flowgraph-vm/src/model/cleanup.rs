@@ -28,18 +28,12 @@ pub fn cleanup(mut residual: Residual) -> Residual {
     for (new, old) in order.iter().enumerate() {
         place[old.index()] = BlockId::from(new);
     }
-    residual.keys = order
-        .iter()
-        .map(|old| std::mem::take(&mut residual.keys[old.index()]))
-        .collect();
+    residual.keys = order.iter().map(|old| std::mem::take(&mut residual.keys[old.index()])).collect();
     residual.program.functions[0].blocks = order
         .iter()
         .map(|old| {
             let mut block = blocks[old.index()].clone();
-            block
-                .end
-                .terminator
-                .map_successors(|successor| place[successor.index()]);
+            block.end.terminator.map_successors(|successor| place[successor.index()]);
             block
         })
         .collect();
@@ -52,15 +46,7 @@ fn destination(blocks: &[Block], id: BlockId) -> BlockId {
     // Empty blocks may jump in a circle; that many steps go once around any.
     for _ in 0..blocks.len() {
         match blocks[at.index()] {
-            Block {
-                ref ops,
-                end:
-                    End {
-                        terminator: Terminator::Goto(then),
-                        ..
-                    },
-                ..
-            } if ops.is_empty() => at = then,
+            Block { ref ops, end: End { terminator: Terminator::Goto(then), .. }, .. } if ops.is_empty() => at = then,
             _ => return at,
         }
     }
@@ -68,14 +54,9 @@ fn destination(blocks: &[Block], id: BlockId) -> BlockId {
 }
 
 fn thread_jumps(blocks: &mut [Block]) {
-    let destinations: Vec<BlockId> = (0..blocks.len())
-        .map(|index| destination(blocks, BlockId::from(index)))
-        .collect();
+    let destinations: Vec<BlockId> = (0..blocks.len()).map(|index| destination(blocks, BlockId::from(index))).collect();
     for block in blocks.iter_mut() {
-        block
-            .end
-            .terminator
-            .map_successors(|successor| destinations[successor.index()]);
+        block.end.terminator.map_successors(|successor| destinations[successor.index()]);
     }
 }
 
@@ -91,9 +72,7 @@ fn merge_equal(blocks: &mut [Block]) {
                 end.span = Span::default();
             }
             let fresh = shapes.len();
-            *shapes
-                .entry(format!("{:?}{end:?}", block.ops))
-                .or_insert(fresh)
+            *shapes.entry(format!("{:?}{end:?}", block.ops)).or_insert(fresh)
         })
         .collect();
     let mut classes = own.clone();
@@ -101,12 +80,8 @@ fn merge_equal(blocks: &mut [Block]) {
     loop {
         let mut numbers: HashMap<(usize, Vec<usize>), usize> = HashMap::new();
         let next = (0..blocks.len()).map(|index| {
-            let successors = blocks[index]
-                .end
-                .terminator
-                .successors()
-                .map(|successor| classes[successor.index()])
-                .collect();
+            let successors =
+                blocks[index].end.terminator.successors().map(|successor| classes[successor.index()]).collect();
             let fresh = numbers.len();
             *numbers.entry((own[index], successors)).or_insert(fresh)
         });
@@ -121,10 +96,7 @@ fn merge_equal(blocks: &mut [Block]) {
         first[class].get_or_insert(BlockId::from(index));
     }
     for block in blocks.iter_mut() {
-        block
-            .end
-            .terminator
-            .map_successors(|successor| first[classes[successor.index()]].unwrap_or(successor));
+        block.end.terminator.map_successors(|successor| first[classes[successor.index()]].unwrap_or(successor));
     }
 }
 

@@ -1,9 +1,7 @@
 //! Running blocks.
 
 use crate::flowgraph::fault::{Fault, RuntimeError};
-use crate::flowgraph::program::{
-    Assign, Block, BlockId, Function, Operand, Program, Terminator, VarId,
-};
+use crate::flowgraph::program::{Assign, Block, BlockId, Function, Operand, Program, Terminator, VarId};
 use crate::flowgraph::semantics::evaluate;
 use crate::literal::Literal;
 use crate::model::{Given, Limits, ModelError, begin};
@@ -14,12 +12,7 @@ use crate::source::Span;
 /// # Errors
 ///
 /// The program's own failure, an unknown label, or a limit.
-pub fn run(
-    program: &Program,
-    start: &str,
-    given: &Given,
-    limits: Limits,
-) -> Result<Literal, ModelError> {
+pub fn run(program: &Program, start: &str, given: &Given, limits: Limits) -> Result<Literal, ModelError> {
     let (function, block) = begin(program, start, given)?;
     let mut machine = Machine::new(program, &function, given, limits);
     machine.run(block)
@@ -42,26 +35,12 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(
-        program: &'a Program,
-        function: &'a Function,
-        given: &Given,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn new(program: &'a Program, function: &'a Function, given: &Given, limits: Limits) -> Self {
         let mut environment = vec![None; function.variables.len()];
         for (name, value) in given {
-            environment[function
-                .variable(name)
-                .expect("room was made for it")
-                .index()] = Some(value.clone());
+            environment[function.variable(name).expect("room was made for it").index()] = Some(value.clone());
         }
-        Self {
-            program,
-            function,
-            environment,
-            limits,
-            steps: 0,
-        }
+        Self { program, function, environment, limits, steps: 0 }
     }
 
     /// The same, going on with a program that differs in its constants only by having more.
@@ -94,20 +73,13 @@ impl<'a> Machine<'a> {
     /// Counts a step.
     pub(super) fn step(&mut self) -> Result<(), ModelError> {
         self.steps += 1;
-        if self.steps > self.limits.steps {
-            Err(ModelError::Limit("still running", self.limits.steps))
-        } else {
-            Ok(())
-        }
+        if self.steps > self.limits.steps { Err(ModelError::Limit("still running", self.limits.steps)) } else { Ok(()) }
     }
 
     /// Carries out one operation.
     pub(super) fn assign(&mut self, assign: &Assign, block: &Block) -> Result<(), ModelError> {
-        let args: Vec<Literal> = assign
-            .args
-            .iter()
-            .map(|&arg| self.value(arg, block, assign.span))
-            .collect::<Result<_, _>>()?;
+        let args: Vec<Literal> =
+            assign.args.iter().map(|&arg| self.value(arg, block, assign.span)).collect::<Result<_, _>>()?;
         let result = evaluate(assign.op, &args).expect("a core program has core operations only");
         let value = result.map_err(|fault| self.error(fault, block, assign.span))?;
         if let Some(target) = assign.target {
@@ -121,15 +93,9 @@ impl<'a> Machine<'a> {
         let span = block.end.span;
         Ok(match block.end.terminator {
             Terminator::Goto(then) => Next::Block(then),
-            Terminator::If {
-                condition,
-                then,
-                other,
-            } => Next::Block(if self.value(condition, block, span)?.is_zero() {
-                other
-            } else {
-                then
-            }),
+            Terminator::If { condition, then, other } => {
+                Next::Block(if self.value(condition, block, span)?.is_zero() { other } else { then })
+            }
             Terminator::Promote { then, .. } => Next::Block(then),
             Terminator::PrintAndStop(value) => Next::Stop(self.value(value, block, span)?),
             ref other => unreachable!("a core program does not end a block with {other:?}"),
@@ -137,12 +103,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The value of an operand.
-    pub(super) fn value(
-        &self,
-        operand: Operand,
-        block: &Block,
-        span: Span,
-    ) -> Result<Literal, ModelError> {
+    pub(super) fn value(&self, operand: Operand, block: &Block, span: Span) -> Result<Literal, ModelError> {
         match operand {
             Operand::Const(constant) => Ok(self.program.constants[constant].clone()),
             Operand::Var(var) => match &self.environment[var.index()] {

@@ -46,11 +46,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            steps: 100_000_000,
-            blocks: 10_000,
-            trace: 100_000,
-        }
+        Self { steps: 100_000_000, blocks: 10_000, trace: 100_000 }
     }
 }
 
@@ -78,13 +74,9 @@ impl fmt::Display for ModelError {
             Self::Runtime(error) => error.fmt(f),
             Self::UnknownLabel { label, suggestion } => {
                 write!(f, "there is no label `{label}`")?;
-                suggestion
-                    .iter()
-                    .try_for_each(|name| write!(f, "; did you mean `{name}`?"))
+                suggestion.iter().try_for_each(|name| write!(f, "; did you mean `{name}`?"))
             }
-            Self::NotCore => {
-                f.write_str("this needs a program of labelled blocks, without functions")
-            }
+            Self::NotCore => f.write_str("this needs a program of labelled blocks, without functions"),
             Self::Limit(what, limit) => write!(f, "{what} after {limit}"),
         }
     }
@@ -117,10 +109,7 @@ fn begin(program: &Program, start: &str, given: &Given) -> Result<(Function, Blo
     let Some(block) = function.block(start) else {
         let labels = function.blocks.iter().map(|block| &*block.label);
         let suggestion = crate::diagnostic::suggestion(start, labels).map(str::to_owned);
-        return Err(ModelError::UnknownLabel {
-            label: start.to_owned(),
-            suggestion,
-        });
+        return Err(ModelError::UnknownLabel { label: start.to_owned(), suggestion });
     };
     for (name, _) in given {
         if function.variable(name).is_none() {
@@ -138,20 +127,14 @@ impl Known {
     fn given(function: &Function, given: &Given) -> Self {
         let mut known = Self::default();
         for (name, value) in given {
-            known.set(
-                function.variable(name).expect("room was made for it"),
-                value.clone(),
-            );
+            known.set(function.variable(name).expect("room was made for it"), value.clone());
         }
         known
     }
 
     /// The variable's value, if it is known.
     pub fn get(&self, var: VarId) -> Option<&Literal> {
-        self.0
-            .iter()
-            .find(|(known, _)| *known == var)
-            .map(|(_, value)| value)
+        self.0.iter().find(|(known, _)| *known == var).map(|(_, value)| value)
     }
 
     /// The variable is known from now on; if it was already, it keeps its place in the order.

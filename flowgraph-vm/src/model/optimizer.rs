@@ -26,23 +26,12 @@ pub fn optimize(trace: &Trace, constants: &mut Constants) -> Trace {
             }
             Step::Guard(guard, _) if known.get(guard.var).is_some() => {}
             Step::Guard(guard, block) => {
-                let resume = known
-                    .iter()
-                    .map(|(var, value)| (var, value.clone()))
-                    .collect();
-                steps.push(Step::Guard(
-                    Guard {
-                        resume,
-                        ..guard.clone()
-                    },
-                    *block,
-                ));
+                let resume = known.iter().map(|(var, value)| (var, value.clone())).collect();
+                steps.push(Step::Guard(Guard { resume, ..guard.clone() }, *block));
                 match &guard.condition {
                     Condition::True => {}
                     Condition::False => known.set(guard.var, Literal::int(0)),
-                    Condition::Value(value) if value.is_writable() => {
-                        known.set(guard.var, value.clone())
-                    }
+                    Condition::Value(value) if value.is_writable() => known.set(guard.var, value.clone()),
                     Condition::Value(_) => {}
                 }
             }
@@ -53,23 +42,14 @@ pub fn optimize(trace: &Trace, constants: &mut Constants) -> Trace {
         Finish::Loop => {
             for (var, value) in known.iter() {
                 let args = vec![Operand::Const(constants.intern(value.clone()))];
-                let assign = Assign {
-                    target: Some(var),
-                    op: Op::Same,
-                    immediate: Immediate::None,
-                    args,
-                    span: Span::default(),
-                };
+                let assign =
+                    Assign { target: Some(var), op: Op::Same, immediate: Immediate::None, args, span: Span::default() };
                 steps.push(Step::Assign(assign, trace.anchor));
             }
             Finish::Loop
         }
     };
-    Trace {
-        anchor: trace.anchor,
-        steps,
-        finish,
-    }
+    Trace { anchor: trace.anchor, steps, finish }
 }
 
 /// Carries out an operation if its operands are known; otherwise what stays of it.
@@ -87,24 +67,15 @@ fn fold(assign: &Assign, known: &mut Known, constants: &mut Constants) -> Option
         known.set(target, value);
         return None;
     }
-    let args = assign
-        .args
-        .iter()
-        .map(|&arg| resolve(arg, known, constants))
-        .collect();
+    let args = assign.args.iter().map(|&arg| resolve(arg, known, constants)).collect();
     known.forget(target);
-    Some(Assign {
-        args,
-        ..assign.clone()
-    })
+    Some(Assign { args, ..assign.clone() })
 }
 
 /// The operand as it stays: a constant if its value is known.
 fn resolve(operand: Operand, known: &Known, constants: &mut Constants) -> Operand {
     match operand {
-        Operand::Var(var) => known.get(var).map_or(operand, |value| {
-            Operand::Const(constants.intern(value.clone()))
-        }),
+        Operand::Var(var) => known.get(var).map_or(operand, |value| Operand::Const(constants.intern(value.clone()))),
         Operand::Const(_) => operand,
     }
 }

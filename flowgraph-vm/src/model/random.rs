@@ -76,33 +76,20 @@ pub fn core_program(seed: u64) -> RandomProgram {
     let blocks = 2 + random.below(7);
     for block in 0..blocks {
         // Labels appear in any form that the grammar allows: on a line of their own or before the first operation.
-        let _ = writeln!(
-            text,
-            "b{block}:{}",
-            if random.percent(20) {
-                "  # a block"
-            } else {
-                ""
-            }
-        );
+        let _ = writeln!(text, "b{block}:{}", if random.percent(20) { "  # a block" } else { "" });
         for _ in 0..random.below(6) {
             let line = operation(&mut random);
             let _ = writeln!(text, "    {line}");
         }
         end(&mut random, block, blocks, &mut text);
     }
-    let mut given: Vec<(Arc<str>, Literal)> =
-        vec![("fuel".into(), Literal::int(random.below(7) as i64))];
+    let mut given: Vec<(Arc<str>, Literal)> = vec![("fuel".into(), Literal::int(random.below(7) as i64))];
     for name in INTEGERS.iter().chain(FLOATS).chain(LISTS).chain(SYMBOLS) {
         if !random.percent(4) {
             given.push(((*name).into(), value_for(&mut random, name)));
         }
     }
-    RandomProgram {
-        text,
-        start: "b0",
-        given,
-    }
+    RandomProgram { text, start: "b0", given }
 }
 
 fn end(random: &mut Random, block: usize, blocks: usize, text: &mut String) {
@@ -116,18 +103,11 @@ fn end(random: &mut Random, block: usize, blocks: usize, text: &mut String) {
         0 => format!("print_and_stop({})", any(random)),
         1..=6 => {
             let (back, on) = (random.below(block + 1), forward(random));
-            format!(
-                "fuel = fuel - 1\n    more = fuel >= 0\n    if more goto b{back} else goto b{on}"
-            )
+            format!("fuel = fuel - 1\n    more = fuel >= 0\n    if more goto b{back} else goto b{on}")
         }
         7..=11 => format!("goto b{}", forward(random)),
         12..=13 => format!("promote({}) goto b{}", any(random), forward(random)),
-        _ => format!(
-            "if {} goto b{} else goto b{}",
-            any(random),
-            forward(random),
-            forward(random)
-        ),
+        _ => format!("if {} goto b{} else goto b{}", any(random), forward(random), forward(random)),
     };
     let _ = writeln!(text, "    {line}\n");
 }
@@ -154,42 +134,18 @@ fn operation(random: &mut Random) -> String {
             format!("{target} = {} {op} {}", integer(random), integer(random))
         }
         // Multiplying by constants only: squaring in a loop makes numbers too long to be worth waiting for.
-        8 => format!(
-            "{} = {} * {}",
-            random.pick(INTEGERS),
-            random.pick(INTEGERS),
-            constant_integer(random)
-        ),
+        8 => format!("{} = {} * {}", random.pick(INTEGERS), random.pick(INTEGERS), constant_integer(random)),
         9..=12 => {
             let op = random.pick(&["==", "!=", ">=", "<", "<=", ">"]);
-            format!(
-                "{} = {} {op} {}",
-                random.pick(INTEGERS),
-                integer(random),
-                integer(random)
-            )
+            format!("{} = {} {op} {}", random.pick(INTEGERS), integer(random), integer(random))
         }
-        13 => format!(
-            "{} = {} == {}",
-            random.pick(INTEGERS),
-            any(random),
-            any(random)
-        ),
+        13 => format!("{} = {} == {}", random.pick(INTEGERS), any(random), any(random)),
         14..=15 => {
             let op = random.pick(&["+", "-", "*", "/", "//", "%"]);
-            let right = if random.percent(50) {
-                integer(random)
-            } else {
-                float(random)
-            };
+            let right = if random.percent(50) { integer(random) } else { float(random) };
             format!("{} = {} {op} {right}", random.pick(FLOATS), float(random))
         }
-        16..=17 => format!(
-            "{} = {}[{}]",
-            random.pick(INTEGERS),
-            random.pick(LISTS),
-            random.below(4)
-        ),
+        16..=17 => format!("{} = {}[{}]", random.pick(INTEGERS), random.pick(LISTS), random.below(4)),
         18 => format!("{} = {}", random.pick(LISTS), list(random)),
         _ => format!("{} = {}", random.pick(SYMBOLS), symbol(random)),
     }
@@ -216,11 +172,7 @@ fn any(random: &mut Random) -> String {
 }
 
 fn integer(random: &mut Random) -> String {
-    if random.percent(60) {
-        random.pick(INTEGERS).to_owned()
-    } else {
-        constant_integer(random)
-    }
+    if random.percent(60) { random.pick(INTEGERS).to_owned() } else { constant_integer(random) }
 }
 
 fn constant_integer(random: &mut Random) -> String {
@@ -242,22 +194,8 @@ fn number(random: &mut Random) -> Int {
 }
 
 fn float(random: &mut Random) -> String {
-    let value = random.pick(&[
-        0.0,
-        -0.0,
-        1.0,
-        1.5,
-        -2.25,
-        1e300,
-        5e-324,
-        9_007_199_254_740_992.0,
-        3.0,
-    ]);
-    if random.percent(50) {
-        random.pick(FLOATS).to_owned()
-    } else {
-        Literal::Float(value).to_string()
-    }
+    let value = random.pick(&[0.0, -0.0, 1.0, 1.5, -2.25, 1e300, 5e-324, 9_007_199_254_740_992.0, 3.0]);
+    if random.percent(50) { random.pick(FLOATS).to_owned() } else { Literal::Float(value).to_string() }
 }
 
 fn symbol(random: &mut Random) -> String {

@@ -9,9 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::flowgraph::print;
-use crate::flowgraph::program::{
-    Assign, Block, BlockId, End, Function, Operand, Program, Terminator, VarId,
-};
+use crate::flowgraph::program::{Assign, Block, BlockId, End, Function, Operand, Program, Terminator, VarId};
 use crate::flowgraph::semantics::evaluate;
 use crate::literal::Literal;
 use crate::model::{Given, Known, Limits, ModelError, begin};
@@ -38,9 +36,7 @@ impl Residual {
 
     /// The text form, each block with its cache key as a comment. It parses again.
     pub fn print(&self) -> String {
-        print::program(&self.program, |_, block| {
-            Some(self.keys[block.index()].clone())
-        })
+        print::program(&self.program, |_, block| Some(self.keys[block.index()].clone()))
     }
 }
 
@@ -49,18 +45,10 @@ impl Residual {
 /// # Errors
 ///
 /// An unknown label, or a limit. A failing operation is no error: it stays, and fails when it is reached.
-pub fn specialize(
-    program: &Program,
-    start: &str,
-    known: &Given,
-    limits: Limits,
-) -> Result<Residual, ModelError> {
+pub fn specialize(program: &Program, start: &str, known: &Given, limits: Limits) -> Result<Residual, ModelError> {
     let (function, start) = begin(program, start, known)?;
     let known = Known::given(&function, known);
-    let mut residual = Program {
-        functions: Vec::new(),
-        ..program.clone()
-    };
+    let mut residual = Program { functions: Vec::new(), ..program.clone() };
     let mut specializer = Specializer {
         function: &function,
         residual: &mut residual,
@@ -77,15 +65,9 @@ pub fn specialize(
         specializer.fill(id, label, original, known)?;
     }
     let Specializer { blocks, keys, .. } = specializer;
-    let blocks = blocks
-        .into_iter()
-        .map(|block| block.expect("every version was filled"))
-        .collect();
+    let blocks = blocks.into_iter().map(|block| block.expect("every version was filled")).collect();
     residual.functions = vec![Function { blocks, ..function }];
-    Ok(Residual {
-        program: residual,
-        keys,
-    })
+    Ok(Residual { program: residual, keys })
 }
 
 struct Specializer<'a> {
@@ -136,30 +118,15 @@ impl Specializer<'_> {
     }
 
     fn key_text(&self, original: BlockId, known: &Known) -> String {
-        let known: Vec<String> = known
-            .iter()
-            .map(|(var, value)| format!("{}={value}", self.function.variables[var.index()]))
-            .collect();
-        format!(
-            "{} {{{}}}",
-            self.function.blocks[original.index()].label,
-            known.join(",")
-        )
+        let known: Vec<String> =
+            known.iter().map(|(var, value)| format!("{}={value}", self.function.variables[var.index()])).collect();
+        format!("{} {{{}}}", self.function.blocks[original.index()].label, known.join(","))
     }
 
     /// Makes the residual block for one version.
-    fn fill(
-        &mut self,
-        id: BlockId,
-        label: Arc<str>,
-        original: BlockId,
-        mut known: Known,
-    ) -> Result<(), ModelError> {
+    fn fill(&mut self, id: BlockId, label: Arc<str>, original: BlockId, mut known: Known) -> Result<(), ModelError> {
         if self.blocks.len() > self.limits.blocks {
-            return Err(ModelError::Limit(
-                "specialisation has not ended",
-                self.limits.blocks as u64,
-            ));
+            return Err(ModelError::Limit("specialisation has not ended", self.limits.blocks as u64));
         }
         let block = &self.function.blocks[original.index()];
         let mut ops = Vec::new();
@@ -167,52 +134,26 @@ impl Specializer<'_> {
             ops.extend(self.assign(assign, &mut known));
         }
         let terminator = match block.end.terminator {
-            Terminator::Goto(then) | Terminator::Promote { then, .. } => {
-                Terminator::Goto(self.version(then, known))
-            }
-            Terminator::If {
-                condition,
-                then,
-                other,
-            } => match self.value(condition, &known) {
-                Some(value) => Terminator::Goto(
-                    self.version(if value.is_zero() { other } else { then }, known),
-                ),
+            Terminator::Goto(then) | Terminator::Promote { then, .. } => Terminator::Goto(self.version(then, known)),
+            Terminator::If { condition, then, other } => match self.value(condition, &known) {
+                Some(value) => Terminator::Goto(self.version(if value.is_zero() { other } else { then }, known)),
                 None => {
                     let then = self.version(then, known.clone());
-                    Terminator::If {
-                        condition,
-                        then,
-                        other: self.version(other, known),
-                    }
+                    Terminator::If { condition, then, other: self.version(other, known) }
                 }
             },
-            Terminator::PrintAndStop(value) => {
-                Terminator::PrintAndStop(self.operand(value, &known))
-            }
+            Terminator::PrintAndStop(value) => Terminator::PrintAndStop(self.operand(value, &known)),
             ref other => unreachable!("a core program does not end a block with {other:?}"),
         };
-        let end = End {
-            terminator,
-            span: block.end.span,
-        };
-        self.blocks[id.index()] = Some(Block {
-            label,
-            ops,
-            end,
-            span: block.span,
-        });
+        let end = End { terminator, span: block.end.span };
+        self.blocks[id.index()] = Some(Block { label, ops, end, span: block.span });
         Ok(())
     }
 
     /// Carries out an operation if that can be done now; otherwise what stays of it.
     fn assign(&mut self, assign: &Assign, known: &mut Known) -> Option<Assign> {
         let target = assign.target.expect("a core operation has a target");
-        let args: Option<Vec<Literal>> = assign
-            .args
-            .iter()
-            .map(|&arg| self.value(arg, known))
-            .collect();
+        let args: Option<Vec<Literal>> = assign.args.iter().map(|&arg| self.value(arg, known)).collect();
         // A result that cannot be written down could not stand in the residual program.
         if let Some(args) = args
             && let Some(Ok(value)) = evaluate(assign.op, &args)
@@ -221,16 +162,9 @@ impl Specializer<'_> {
             known.set(target, value);
             return None;
         }
-        let args = assign
-            .args
-            .iter()
-            .map(|&arg| self.operand(arg, known))
-            .collect();
+        let args = assign.args.iter().map(|&arg| self.operand(arg, known)).collect();
         known.forget(target);
-        Some(Assign {
-            args,
-            ..assign.clone()
-        })
+        Some(Assign { args, ..assign.clone() })
     }
 
     /// The value of an operand, if it is known.

@@ -17,22 +17,14 @@ use crate::source::Source;
 const SQUARE: &str = "bytecode=['mov_a_r0', 'mov_a_r1', 'mov_r0_a', 'decr_a', 'mov_a_r0', 'mov_r2_a', 'add_r1_to_a', 'mov_a_r2', 'mov_r0_a', 'jump_if_a', 2, 'mov_r2_a', 'return_a']";
 
 fn example(name: &str) -> Program {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../examples")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
     program(&std::fs::read_to_string(path).expect("the example is there"))
 }
 
 fn program(text: &str) -> Program {
     let source = Source::new("test.flow", text);
     compile(&source).unwrap_or_else(|diagnostics| {
-        panic!(
-            "{}",
-            diagnostics
-                .iter()
-                .map(|d| d.render(&source, false))
-                .collect::<String>()
-        )
+        panic!("{}", diagnostics.iter().map(|d| d.render(&source, false)).collect::<String>())
     })
 }
 
@@ -58,8 +50,7 @@ fn shown(result: &Result<Literal, ModelError>) -> String {
 }
 
 fn residual(program: &Program, start: &str, settings: &[&str]) -> Residual {
-    let residual =
-        specialize(program, start, &given(settings), Limits::default()).expect("specialises");
+    let residual = specialize(program, start, &given(settings), Limits::default()).expect("specialises");
     well_formed(&residual.program).expect("keeps the rules");
     // The text form parses again to the same text.
     let again = self::program(&residual.print());
@@ -78,10 +69,7 @@ fn traced(program: &Program, anchor: &str, settings: &[&str], expected: Expect) 
 fn p1_power() {
     let power = example("power.flow");
     assert_eq!(prints(&power, "power", &["x=10", "y=10"]), "10000000000");
-    assert_eq!(
-        prints(&power, "power_rec", &["res=1", "x=10", "y=20"]),
-        "100000000000000000000"
-    );
+    assert_eq!(prints(&power, "power_rec", &["res=1", "x=10", "y=20"]), "100000000000000000000");
 }
 
 #[test]
@@ -194,14 +182,8 @@ fn p5_bytecode_interpreted() {
     assert_eq!(prints(&bytecode, "square", &["a=16"]), "256");
     let given = [SQUARE, "pc=0", "a=16", "r0=0", "r1=0", "r2=0"];
     assert_eq!(prints(&bytecode, "bytecode_loop", &given), "256");
-    assert_eq!(
-        prints(&bytecode, "bytecode_loop", &["bytecode=['hop']", "pc=0"]),
-        "'hop'"
-    );
-    assert_eq!(
-        prints(&example("bytecode-promote.flow"), "square", &["a=16"]),
-        "256"
-    );
+    assert_eq!(prints(&bytecode, "bytecode_loop", &["bytecode=['hop']", "pc=0"]), "'hop'");
+    assert_eq!(prints(&example("bytecode-promote.flow"), "square", &["a=16"]), "256");
 }
 
 #[test]
@@ -215,12 +197,8 @@ fn p6_bytecode_specialised() {
     let clean = cleanup(raw);
     well_formed(&clean.program).expect("keeps the rules");
     assert_eq!(prints(&clean.program, clean.entry(), &registers), "256");
-    let tests = clean
-        .function()
-        .blocks
-        .iter()
-        .filter(|block| matches!(block.end.terminator, Terminator::If { .. }))
-        .count();
+    let tests =
+        clean.function().blocks.iter().filter(|block| matches!(block.end.terminator, Terminator::If { .. })).count();
     assert_eq!(tests, 1);
     expect![[r#"
         bytecode_loop1:
@@ -248,17 +226,9 @@ fn p6_bytecode_specialised() {
 
 #[test]
 fn p7_bytecode_traced() {
-    let settings = [
-        SQUARE, "pc=11", "a=16", "r0=16", "r1=16", "r2=0", "target=2",
-    ];
+    let settings = [SQUARE, "pc=11", "a=16", "r0=16", "r1=16", "r2=0", "target=2"];
     let bytecode = example("bytecode-promote.flow");
-    let traced = trace(
-        &bytecode,
-        "op_jump_if_a_jump",
-        &given(&settings),
-        Limits::default(),
-    )
-    .expect("traces");
+    let traced = trace(&bytecode, "op_jump_if_a_jump", &given(&settings), Limits::default()).expect("traces");
     let (_, list) = SQUARE.split_once('=').expect("an equals sign");
     let optimized = format!("optimized:\n{}", traced.steps(&traced.optimized));
     expect![[r#"
@@ -281,7 +251,8 @@ fn p7_bytecode_traced() {
             target = 2
             c = 0
             loop
-    "#]].assert_eq(&optimized.replace(list, "SQUARE"));
+    "#]]
+    .assert_eq(&optimized.replace(list, "SQUARE"));
     assert_eq!(shown(&traced.output), "256");
     assert_eq!(prints(&bytecode, "op_jump_if_a_jump", &settings), "256");
 }
@@ -289,19 +260,10 @@ fn p7_bytecode_traced() {
 #[test]
 fn failures_have_a_place() {
     let power = example("power.flow");
-    assert_eq!(
-        prints(&power, "power", &["x=10"]),
-        "error: the variable `y` is read, but was never set"
-    );
+    assert_eq!(prints(&power, "power", &["x=10"]), "error: the variable `y` is read, but was never set");
     let source = Source::new("p.flow", "start:\n  x = l[i]\n  print_and_stop(x)\n");
     let program = compile(&source).expect("compiles");
-    let error = run(
-        &program,
-        "start",
-        &given(&["l=[1]", "i=1"]),
-        Limits::default(),
-    )
-    .expect_err("out of range");
+    let error = run(&program, "start", &given(&["l=[1]", "i=1"]), Limits::default()).expect_err("out of range");
     expect![[r#"
         error: the index 1 is out of range for a length of 1
          --> p.flow:2:7
@@ -309,12 +271,7 @@ fn failures_have_a_place() {
         2 |   x = l[i]
           |       ^^^^ in block `start`
     "#]]
-    .assert_eq(
-        &error
-            .to_diagnostic(&source)
-            .expect("has a place")
-            .render(&source, false),
-    );
+    .assert_eq(&error.to_diagnostic(&source).expect("has a place").render(&source, false));
     let error = run(&program, "start", &given(&["l=[1]"]), Limits::default()).expect_err("unset");
     expect![[r#"
         error: the variable `i` is read in block `start` (line 2), but was never set
@@ -323,16 +280,8 @@ fn failures_have_a_place() {
         2 |   x = l[i]
           |       ^^^^ in block `start`
     "#]]
-    .assert_eq(
-        &error
-            .to_diagnostic(&source)
-            .expect("has a place")
-            .render(&source, false),
-    );
-    assert_eq!(
-        prints(&program, "strat", &[]),
-        "error: there is no label `strat`; did you mean `start`?"
-    );
+    .assert_eq(&error.to_diagnostic(&source).expect("has a place").render(&source, false));
+    assert_eq!(prints(&program, "strat", &[]), "error: there is no label `strat`; did you mean `start`?");
 }
 
 #[test]
@@ -356,13 +305,7 @@ fn a_failing_operation_stays_and_fails_when_it_is_reached() {
     "#]]
     .assert_eq(&raw.print());
     let direct = run(&program, "s", &given(&["x=1", "y=1"]), Limits::default()).expect_err("fails");
-    let later = run(
-        &raw.program,
-        raw.entry(),
-        &given(&["y=1"]),
-        Limits::default(),
-    )
-    .expect_err("fails");
+    let later = run(&raw.program, raw.entry(), &given(&["y=1"]), Limits::default()).expect_err("fails");
     let (ModelError::Runtime(direct), ModelError::Runtime(later)) = (direct, later) else {
         panic!("both fail while running")
     };
@@ -380,27 +323,15 @@ fn what_cannot_be_written_down_is_not_folded() {
             print_and_stop(c)
     "#]]
     .assert_eq(&raw.print());
-    assert_eq!(
-        prints(&raw.program, raw.entry(), &[]),
-        prints(&program, "s", &["a=1e200"])
-    );
+    assert_eq!(prints(&raw.program, raw.entry(), &[]), prints(&program, "s", &["a=1e200"]));
 }
 
 #[test]
 fn residual_labels_never_clash() {
-    let program =
-        program("a: i = i + 1\n c = i >= 12\n if c goto a1 else goto a\na1: print_and_stop(x)");
+    let program = program("a: i = i + 1\n c = i >= 12\n if c goto a1 else goto a\na1: print_and_stop(x)");
     let raw = residual(&program, "a", &["i=0"]);
-    let labels: Vec<_> = raw
-        .function()
-        .blocks
-        .iter()
-        .map(|block| &*block.label)
-        .collect();
-    assert_eq!(
-        labels.join(" "),
-        "a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12 a1_1"
-    );
+    let labels: Vec<_> = raw.function().blocks.iter().map(|block| &*block.label).collect();
+    assert_eq!(labels.join(" "), "a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12 a1_1");
 }
 
 #[test]
@@ -409,29 +340,15 @@ fn the_order_in_which_variables_became_known_does_not_matter() {
         "s: if x goto l else goto r\nl: a = 1\n b = 2\n goto e\nr: b = 2\n a = 1\n goto e\ne: print_and_stop(a)",
     );
     let raw = residual(&program, "s", &[]);
-    assert_eq!(
-        raw.function()
-            .blocks
-            .iter()
-            .filter(|block| block.label.starts_with('e'))
-            .count(),
-        1
-    );
+    assert_eq!(raw.function().blocks.iter().filter(|block| block.label.starts_with('e')).count(), 1);
 }
 
 #[test]
 fn limits_end_everything() {
-    let limits = Limits {
-        steps: 100,
-        blocks: 100,
-        trace: 100,
-    };
+    let limits = Limits { steps: 100, blocks: 100, trace: 100 };
     let program = program("s: i = i + 1\n goto s\nt: i = i + 1\n goto s");
     let one = given(&["i=0"]);
-    assert_eq!(
-        shown(&run(&program, "s", &one, limits)),
-        "error: still running after 100"
-    );
+    assert_eq!(shown(&run(&program, "s", &one, limits)), "error: still running after 100");
     let error = specialize(&program, "s", &one, limits).expect_err("explodes");
     assert_eq!(error.to_string(), "specialisation has not ended after 100");
     let error = trace(&program, "t", &one, limits).expect_err("never comes back");
@@ -440,8 +357,7 @@ fn limits_end_everything() {
 
 #[test]
 fn a_trace_that_stops_says_so() {
-    let program =
-        program("s: b = 2\n c = b * a\n if c goto t else goto s\nt: d = b + c\n print_and_stop(b)");
+    let program = program("s: b = 2\n c = b * a\n if c goto t else goto s\nt: d = b + c\n print_and_stop(b)");
     traced(
         &program,
         "s",

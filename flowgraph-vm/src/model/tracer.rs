@@ -89,12 +89,7 @@ pub struct Traced {
 /// # Errors
 ///
 /// A failure of the program while it is traced, an unknown label, or a limit. A failure after that is the `output`.
-pub fn trace(
-    program: &Program,
-    anchor: &str,
-    given: &Given,
-    limits: Limits,
-) -> Result<Traced, ModelError> {
+pub fn trace(program: &Program, anchor: &str, given: &Given, limits: Limits) -> Result<Traced, ModelError> {
     let (function, anchor) = begin(program, anchor, given)?;
     let mut machine = Machine::new(program, &function, given, limits);
     let trace = record(&mut machine, anchor, limits)?;
@@ -109,13 +104,7 @@ pub fn trace(
             machine.value(value, block, block.end.span)
         }
     };
-    Ok(Traced {
-        program: optimized_program,
-        function,
-        trace,
-        optimized,
-        output,
-    })
+    Ok(Traced { program: optimized_program, function, trace, optimized, output })
 }
 
 /// Interprets from the anchor until it is reached again, recording.
@@ -131,71 +120,33 @@ fn record(machine: &mut Machine<'_>, anchor: BlockId, limits: Limits) -> Result<
             steps.push(Step::Assign(assign.clone(), id));
         }
         let next = machine.end(block)?;
-        let guard = |var, condition, otherwise| Guard {
-            var,
-            condition,
-            otherwise,
-            resume: Vec::new(),
-            span: block.end.span,
-        };
+        let guard =
+            |var, condition, otherwise| Guard { var, condition, otherwise, resume: Vec::new(), span: block.end.span };
         match (&block.end.terminator, &next) {
-            (
-                &Terminator::If {
-                    condition: Operand::Var(var),
-                    then,
-                    other,
-                },
-                &Next::Block(taken),
-            ) => {
+            (&Terminator::If { condition: Operand::Var(var), then, other }, &Next::Block(taken)) => {
                 // Both ways may lead to the same block; the value tells which one was taken.
-                let zero = machine
-                    .value(Operand::Var(var), block, block.end.span)?
-                    .is_zero();
+                let zero = machine.value(Operand::Var(var), block, block.end.span)?.is_zero();
                 debug_assert_eq!(taken, if zero { other } else { then });
-                let guard = if zero {
-                    guard(var, Condition::False, then)
-                } else {
-                    guard(var, Condition::True, other)
-                };
+                let guard = if zero { guard(var, Condition::False, then) } else { guard(var, Condition::True, other) };
                 steps.push(Step::Guard(guard, id));
             }
-            (
-                &Terminator::Promote {
-                    value: Operand::Var(var),
-                    then,
-                },
-                _,
-            ) => {
+            (&Terminator::Promote { value: Operand::Var(var), then }, _) => {
                 // What was never set cannot be guarded, and need not be: nothing follows from it.
                 if let Some(value) = machine.get(var) {
-                    steps.push(Step::Guard(
-                        guard(var, Condition::Value(value.clone()), then),
-                        id,
-                    ));
+                    steps.push(Step::Guard(guard(var, Condition::Value(value.clone()), then), id));
                 }
             }
             (&Terminator::PrintAndStop(value), _) => {
-                return Ok(Trace {
-                    anchor,
-                    steps,
-                    finish: Finish::Stop(value, id),
-                });
+                return Ok(Trace { anchor, steps, finish: Finish::Stop(value, id) });
             }
             _ => {}
         }
         if steps.len() > limits.trace {
-            return Err(ModelError::Limit(
-                "the trace has not come back to its anchor",
-                limits.trace as u64,
-            ));
+            return Err(ModelError::Limit("the trace has not come back to its anchor", limits.trace as u64));
         }
         match next {
             Next::Block(next) if next == anchor => {
-                return Ok(Trace {
-                    anchor,
-                    steps,
-                    finish: Finish::Loop,
-                });
+                return Ok(Trace { anchor, steps, finish: Finish::Loop });
             }
             Next::Block(next) => id = next,
             Next::Stop(_) => unreachable!("only print_and_stop stops"),
@@ -210,15 +161,9 @@ fn follow(machine: &mut Machine<'_>, trace: &Trace) -> Result<Literal, ModelErro
         machine.step()?;
         for step in &trace.steps {
             match step {
-                Step::Assign(assign, block) => {
-                    machine.assign(assign, &function.blocks[block.index()])?
-                }
+                Step::Assign(assign, block) => machine.assign(assign, &function.blocks[block.index()])?,
                 Step::Guard(guard, block) => {
-                    let value = machine.value(
-                        Operand::Var(guard.var),
-                        &function.blocks[block.index()],
-                        guard.span,
-                    )?;
+                    let value = machine.value(Operand::Var(guard.var), &function.blocks[block.index()], guard.span)?;
                     let holds = match &guard.condition {
                         Condition::True => !value.is_zero(),
                         Condition::False => value.is_zero(),
@@ -251,32 +196,16 @@ impl Traced {
         for step in &trace.steps {
             match step {
                 Step::Assign(assign, _) => {
-                    let shown = Assignment {
-                        program: &self.program,
-                        function: &self.function,
-                        assign,
-                    };
+                    let shown = Assignment { program: &self.program, function: &self.function, assign };
                     out += &format!("    {shown}\n");
                 }
-                Step::Guard(guard, _) => {
-                    out += &format!(
-                        "    {}\n",
-                        ShownGuard {
-                            function: &self.function,
-                            guard
-                        }
-                    )
-                }
+                Step::Guard(guard, _) => out += &format!("    {}\n", ShownGuard { function: &self.function, guard }),
             }
         }
         match trace.finish {
             Finish::Loop => out += "    loop\n",
             Finish::Stop(operand, _) => {
-                let shown = Shown {
-                    program: &self.program,
-                    function: &self.function,
-                    operand,
-                };
+                let shown = Shown { program: &self.program, function: &self.function, operand };
                 out += &format!("    print_and_stop({shown})\n");
             }
         }
@@ -292,13 +221,7 @@ struct ShownGuard<'a> {
 impl fmt::Display for ShownGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variable = |var: VarId| &self.function.variables[var.index()];
-        let Guard {
-            var,
-            condition,
-            otherwise,
-            resume,
-            ..
-        } = self.guard;
+        let Guard { var, condition, otherwise, resume, .. } = self.guard;
         match condition {
             Condition::True => write!(f, "guard_true {}", variable(*var))?,
             Condition::False => write!(f, "guard_false {}", variable(*var))?,
@@ -306,12 +229,7 @@ impl fmt::Display for ShownGuard<'_> {
         }
         write!(f, " else {}", self.function.blocks[otherwise.index()].label)?;
         for (index, (var, value)) in resume.iter().enumerate() {
-            write!(
-                f,
-                "{} {}={value}",
-                if index == 0 { " with" } else { "," },
-                variable(*var)
-            )?;
+            write!(f, "{} {}={value}", if index == 0 { " with" } else { "," }, variable(*var))?;
         }
         Ok(())
     }

@@ -69,9 +69,7 @@ impl Item {
     pub fn span(&self) -> Span {
         match self {
             Self::Function(function) => function.span,
-            Self::Shared { span, .. } | Self::Const { span, .. } | Self::Object { span, .. } => {
-                *span
-            }
+            Self::Shared { span, .. } | Self::Const { span, .. } | Self::Object { span, .. } => *span,
         }
     }
 }

@@ -26,11 +26,7 @@ const INDENT: usize = 4;
 /// The mistakes of a text that does not parse; such a text is left alone.
 pub fn format(source: &Source) -> Result<String, Vec<Diagnostic>> {
     let (file, diagnostics) = parse(source.text());
-    if diagnostics.is_empty() {
-        Ok(Formatter::new(source, &file).file())
-    } else {
-        Err(diagnostics)
-    }
+    if diagnostics.is_empty() { Ok(Formatter::new(source, &file).file()) } else { Err(diagnostics) }
 }
 
 struct Formatter<'a> {
@@ -70,16 +66,7 @@ impl Line {
 
 impl<'a> Formatter<'a> {
     fn new(source: &'a Source, file: &'a File) -> Self {
-        Self {
-            source,
-            file,
-            comments: 0,
-            out: String::new(),
-            level: 0,
-            written: 0,
-            fresh: true,
-            gap: false,
-        }
+        Self { source, file, comments: 0, out: String::new(), level: 0, written: 0, fresh: true, gap: false }
     }
 
     fn file(mut self) -> String {
@@ -95,20 +82,14 @@ impl<'a> Formatter<'a> {
     // Lines.
 
     fn between(&self, from: u32, to: u32) -> &str {
-        self.source.slice(Span {
-            start: from.min(to),
-            end: to,
-        })
+        self.source.slice(Span { start: from.min(to), end: to })
     }
 
     /// An empty line, if one must come or if there was one in the source before `start`.
     fn space_before(&mut self, start: u32) {
         let lines: Vec<&str> = self.between(self.written, start).split('\n').collect();
         // The first and the last are parts of the lines on which something stands.
-        let empty_line = lines.len() > 2
-            && lines[1..lines.len() - 1]
-                .iter()
-                .any(|line| line.trim().is_empty());
+        let empty_line = lines.len() > 2 && lines[1..lines.len() - 1].iter().any(|line| line.trim().is_empty());
         if !self.fresh && (self.gap || empty_line) {
             self.out.push('\n');
         }
@@ -118,12 +99,7 @@ impl<'a> Formatter<'a> {
 
     /// The comments that start before a place, each on a line of its own.
     fn comments_before(&mut self, place: u32) {
-        while let Some(comment) = self
-            .file
-            .comments
-            .get(self.comments)
-            .filter(|comment| comment.span.start < place)
-        {
+        while let Some(comment) = self.file.comments.get(self.comments).filter(|comment| comment.span.start < place) {
             self.space_before(comment.span.start);
             let text = self.source.slice(comment.span).to_owned();
             self.start_line();
@@ -182,9 +158,7 @@ impl<'a> Formatter<'a> {
     fn core(&mut self) {
         let stmts = &self.file.body;
         for (index, stmt) in stmts.iter().enumerate() {
-            let limit = stmts
-                .get(index + 1)
-                .map_or(u32::MAX, |next| next.span.start);
+            let limit = stmts.get(index + 1).map_or(u32::MAX, |next| next.span.start);
             let label = matches!(stmt.kind, StmtKind::Label(_));
             self.gap |= label;
             self.level = usize::from(!label);
@@ -198,15 +172,10 @@ impl<'a> Formatter<'a> {
     fn items(&mut self) {
         let items = &self.file.items;
         for (index, item) in items.iter().enumerate() {
-            let limit = items
-                .get(index + 1)
-                .map_or(u32::MAX, |next| next.span().start);
+            let limit = items.get(index + 1).map_or(u32::MAX, |next| next.span().start);
             let span = item.span();
             let functions = |item: &Item| matches!(item, Item::Function(_));
-            self.gap = functions(item)
-                || index
-                    .checked_sub(1)
-                    .is_some_and(|before| functions(&items[before]));
+            self.gap = functions(item) || index.checked_sub(1).is_some_and(|before| functions(&items[before]));
             if let Item::Function(function) = item {
                 self.function(function, limit);
                 continue;
@@ -248,11 +217,7 @@ impl<'a> Formatter<'a> {
         self.comments_before(function.body.span.start);
         self.space_before(function.span.start);
         let mut line = Line::default();
-        line.text(&format!(
-            "{}fn {}(",
-            if function.pure { "pure " } else { "" },
-            function.name.text
-        ));
+        line.text(&format!("{}fn {}(", if function.pure { "pure " } else { "" }, function.name.text));
         for (index, parameter) in function.parameters.iter().enumerate() {
             if index > 0 {
                 line.text(",");
@@ -272,11 +237,7 @@ impl<'a> Formatter<'a> {
     fn body(&mut self, body: &Body) {
         let inside = body.span.start + 1;
         let end = body.span.end.saturating_sub(1).max(inside);
-        let comment = self
-            .file
-            .comments
-            .get(self.comments)
-            .is_some_and(|comment| comment.span.start < end);
+        let comment = self.file.comments.get(self.comments).is_some_and(|comment| comment.span.start < end);
         if body.stmts.is_empty() && !comment {
             self.out.push_str(" {}");
             self.written = body.span.end;
@@ -289,10 +250,7 @@ impl<'a> Formatter<'a> {
         self.fresh = true;
         self.gap = false;
         for (index, stmt) in body.stmts.iter().enumerate() {
-            let limit = body
-                .stmts
-                .get(index + 1)
-                .map_or(end, |next| next.span.start);
+            let limit = body.stmts.get(index + 1).map_or(end, |next| next.span.start);
             self.stmt(stmt, limit);
         }
         self.comments_before(end);
@@ -347,11 +305,7 @@ impl<'a> Formatter<'a> {
                 });
                 self.body(body);
             }
-            StmtKind::Try {
-                body,
-                name,
-                handler,
-            } => {
+            StmtKind::Try { body, name, handler } => {
                 self.header(stmt, body, |_, line| line.text("try"));
                 self.body(body);
                 self.out.push_str(" catch");
@@ -424,11 +378,7 @@ impl<'a> Formatter<'a> {
             StmtKind::Return(Some(value)) => self.word("return ", value, line),
             StmtKind::Raise(value) => self.word("raise ", value, line),
             StmtKind::Retry => line.text("retry"),
-            StmtKind::Add {
-                function,
-                args,
-                after,
-            } => {
+            StmtKind::Add { function, args, after } => {
                 line.text(&format!("add {}", function.text));
                 self.list("(", args, ")", line);
                 if let Some(after) = after {
@@ -436,34 +386,19 @@ impl<'a> Formatter<'a> {
                 }
             }
             StmtKind::Goto(label) => line.text(&format!("goto {}", label.text)),
-            StmtKind::Branch {
-                condition,
-                then,
-                other,
-            } => {
+            StmtKind::Branch { condition, then, other } => {
                 self.word("if ", condition, line);
                 line.text(&format!(" goto {} else goto {}", then.text, other.text));
             }
-            StmtKind::PrintAndStop(value) => {
-                self.list("print_and_stop(", std::slice::from_ref(value), ")", line)
-            }
+            StmtKind::PrintAndStop(value) => self.list("print_and_stop(", std::slice::from_ref(value), ")", line),
             StmtKind::Promote { value, then } => {
                 self.list("promote(", std::slice::from_ref(value), ")", line);
                 if let Some(then) = then {
                     line.text(&format!(" goto {}", then.text));
                 }
             }
-            StmtKind::Enter {
-                failure,
-                body,
-                name,
-                handler,
-            } => {
-                let (word, other) = if *failure {
-                    ("try", "catch")
-                } else {
-                    ("either", "or")
-                };
+            StmtKind::Enter { failure, body, name, handler } => {
+                let (word, other) = if *failure { ("try", "catch") } else { ("either", "or") };
                 line.text(&format!("{word} goto {} {other} ", body.text));
                 if let Some(name) = name {
                     line.text(&format!("{} ", name.text));
@@ -647,11 +582,6 @@ mod tests {
 
     #[test]
     fn broken_programs_are_left_alone() {
-        assert_eq!(
-            format(&Source::new("a.flow", "fn f( {"))
-                .expect_err("does not parse")
-                .len(),
-            1
-        );
+        assert_eq!(format(&Source::new("a.flow", "fn f( {")).expect_err("does not parse").len(), 1);
     }
 }

@@ -27,8 +27,8 @@ const MAX_ERRORS: usize = 20;
 
 /// The words that cannot name anything in a program of functions.
 const KEYWORDS: &[&str] = &[
-    "fn", "if", "else", "while", "for", "break", "continue", "return", "raise", "try", "catch",
-    "either", "and", "or", "not", "true", "false", "none", "goto",
+    "fn", "if", "else", "while", "for", "break", "continue", "return", "raise", "try", "catch", "either", "and", "or",
+    "not", "true", "false", "none", "goto",
 ];
 
 /// The words that start a declaration.
@@ -43,18 +43,9 @@ type Parsed<T> = Result<T, Lost>;
 pub fn parse(text: &str) -> (File, Vec<Diagnostic>) {
     let tokens = tokenize(text);
     let mut parser = Parser::new(&tokens.tokens, tokens.diagnostics);
-    let kind = if parser.declares() {
-        ProgramKind::Functions
-    } else {
-        ProgramKind::Core
-    };
+    let kind = if parser.declares() { ProgramKind::Functions } else { ProgramKind::Core };
     parser.core = kind == ProgramKind::Core;
-    let mut file = File {
-        kind,
-        items: Vec::new(),
-        body: Vec::new(),
-        comments: tokens.comments,
-    };
+    let mut file = File { kind, items: Vec::new(), body: Vec::new(), comments: tokens.comments };
     match kind {
         ProgramKind::Core => file.body = parser.core_program(),
         ProgramKind::Functions => file.items = parser.items(),
@@ -79,7 +70,10 @@ pub fn parse_literal(text: &str) -> Result<Literal, String> {
         return Err(diagnostic.message.clone());
     }
     literal.filter(|_| at_end).ok_or_else(|| {
-        format!("`{}` is not a literal: expected a number, a 'symbol', a \"string\", b\"bytes\" or a [list] of literals", shorten(text))
+        format!(
+            "`{}` is not a literal: expected a number, a 'symbol', a \"string\", b\"bytes\" or a [list] of literals",
+            shorten(text)
+        )
     })
 }
 
@@ -87,11 +81,9 @@ pub fn parse_literal(text: &str) -> Result<Literal, String> {
 fn constant(expr: &Expr) -> Option<Literal> {
     match &expr.kind {
         ExprKind::Literal(literal) => Some(literal.clone()),
-        ExprKind::List(items) => items
-            .iter()
-            .map(constant)
-            .collect::<Option<Vec<_>>>()
-            .map(|items| Literal::List(items.into())),
+        ExprKind::List(items) => {
+            items.iter().map(constant).collect::<Option<Vec<_>>>().map(|items| Literal::List(items.into()))
+        }
         _ => None,
     }
 }
@@ -110,15 +102,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(tokens: &'a [Token], diagnostics: Vec<Diagnostic>) -> Self {
-        Self {
-            tokens,
-            at: 0,
-            diagnostics,
-            core: false,
-            brackets: 0,
-            nesting: 0,
-            unclosed_at: None,
-        }
+        Self { tokens, at: 0, diagnostics, core: false, brackets: 0, nesting: 0, unclosed_at: None }
     }
 
     // Looking and stepping.
@@ -141,16 +125,11 @@ impl<'a> Parser<'a> {
 
     /// The end of what was read last.
     fn last_end(&self) -> u32 {
-        self.at.checked_sub(1).map_or(0, |last| {
-            self.tokens[last.min(self.tokens.len() - 1)].span.end
-        })
+        self.at.checked_sub(1).map_or(0, |last| self.tokens[last.min(self.tokens.len() - 1)].span.end)
     }
 
     fn from(&self, start: Span) -> Span {
-        Span {
-            start: start.start,
-            end: self.last_end().max(start.end),
-        }
+        Span { start: start.start, end: self.last_end().max(start.end) }
     }
 
     fn step(&mut self) {
@@ -214,11 +193,7 @@ impl<'a> Parser<'a> {
 
     fn report(&mut self, diagnostic: Diagnostic) -> Lost {
         // A second complaint about the same place is seldom news.
-        if self
-            .diagnostics
-            .iter()
-            .all(|d| d.primary.span.start != diagnostic.primary.span.start)
-        {
+        if self.diagnostics.iter().all(|d| d.primary.span.start != diagnostic.primary.span.start) {
             self.diagnostics.push(diagnostic);
         }
         if self.diagnostics.len() >= MAX_ERRORS {
@@ -245,39 +220,24 @@ impl<'a> Parser<'a> {
     }
 
     fn expected(&mut self, what: &str) -> Lost {
-        let diagnostic = Diagnostic::new(
-            Code::Syntax,
-            self.span(),
-            format!("expected {what}, found {}", self.found()),
-        );
+        let diagnostic = Diagnostic::new(Code::Syntax, self.span(), format!("expected {what}, found {}", self.found()));
         self.report(diagnostic.label(format!("expected {what}")))
     }
 
     fn expect_punct(&mut self, punct: &str, what: &str) -> Parsed<Span> {
         let span = self.span();
-        if self.eat_punct(punct) {
-            Ok(span)
-        } else {
-            Err(self.expected(what))
-        }
+        if self.eat_punct(punct) { Ok(span) } else { Err(self.expected(what)) }
     }
 
     fn expect_word(&mut self, word: &str) -> Parsed<()> {
-        if self.eat_word(word) {
-            Ok(())
-        } else {
-            Err(self.expected(&format!("`{word}`")))
-        }
+        if self.eat_word(word) { Ok(()) } else { Err(self.expected(&format!("`{word}`"))) }
     }
 
     /// Bounds how deeply calls of the parser's own functions nest.
     fn nested<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.nesting >= MAX_NESTING {
-            let diagnostic = Diagnostic::new(
-                Code::TooNested,
-                self.span(),
-                format!("nested more than {MAX_NESTING} deep"),
-            );
+            let diagnostic =
+                Diagnostic::new(Code::TooNested, self.span(), format!("nested more than {MAX_NESTING} deep"));
             return Err(self.report(diagnostic));
         }
         self.nesting += 1;
@@ -289,10 +249,7 @@ impl<'a> Parser<'a> {
     fn name(&mut self, what: &str) -> Parsed<Name> {
         match self.peek() {
             TokenKind::Word(word) if self.core || !KEYWORDS.contains(&&**word) => {
-                let name = Name {
-                    text: word.clone(),
-                    span: self.span(),
-                };
+                let name = Name { text: word.clone(), span: self.span() };
                 self.step();
                 Ok(name)
             }
@@ -303,21 +260,14 @@ impl<'a> Parser<'a> {
     // The top level.
 
     fn starts_line(&self, index: usize) -> bool {
-        index == 0
-            || matches!(
-                self.tokens[index - 1].kind,
-                TokenKind::Newline | TokenKind::Punct(";" | "}")
-            )
+        index == 0 || matches!(self.tokens[index - 1].kind, TokenKind::Newline | TokenKind::Punct(";" | "}"))
     }
 
     fn declaration_at(&self, index: usize) -> bool {
         let TokenKind::Word(word) = &self.tokens[index].kind else {
             return false;
         };
-        let named = matches!(
-            self.tokens.get(index + 1).map(|token| &token.kind),
-            Some(TokenKind::Word(_))
-        );
+        let named = matches!(self.tokens.get(index + 1).map(|token| &token.kind), Some(TokenKind::Word(_)));
         named && DECLARATIONS.contains(&&**word) && self.starts_line(index)
     }
 
@@ -358,26 +308,14 @@ impl<'a> Parser<'a> {
         } else if self.is_word("shared") && self.any_word_at(1) {
             self.step();
             let name = self.name("the name of the shared variable")?;
-            let value = if self.eat_punct("=") {
-                Some(self.expression()?)
-            } else {
-                None
-            };
-            Item::Shared {
-                name,
-                value,
-                span: self.from(start),
-            }
+            let value = if self.eat_punct("=") { Some(self.expression()?) } else { None };
+            Item::Shared { name, value, span: self.from(start) }
         } else if self.is_word("const") && self.any_word_at(1) {
             self.step();
             let name = self.name("the name of the constant")?;
             self.expect_punct("=", "`=` and the constant's value")?;
             let value = self.expression()?;
-            Item::Const {
-                name,
-                value,
-                span: self.from(start),
-            }
+            Item::Const { name, value, span: self.from(start) }
         } else if self.is_word("object") && self.any_word_at(1) {
             self.object()?
         } else {
@@ -398,24 +336,14 @@ impl<'a> Parser<'a> {
         self.expect_punct("{", "`{` and the names of the fields")?;
         let mut fields = Vec::new();
         loop {
-            while matches!(
-                self.peek(),
-                TokenKind::Newline | TokenKind::Punct("," | ";")
-            ) {
+            while matches!(self.peek(), TokenKind::Newline | TokenKind::Punct("," | ";")) {
                 self.step();
             }
             if self.eat_punct("}") {
-                return Ok(Item::Object {
-                    name,
-                    fields,
-                    span: self.from(start),
-                });
+                return Ok(Item::Object { name, fields, span: self.from(start) });
             }
             fields.push(self.name("the name of a field or `}`")?);
-            if !matches!(
-                self.peek(),
-                TokenKind::Newline | TokenKind::Punct("," | ";" | "}")
-            ) {
+            if !matches!(self.peek(), TokenKind::Newline | TokenKind::Punct("," | ";" | "}")) {
                 return Err(self.expected("`,` or `}`"));
             }
         }
@@ -427,26 +355,14 @@ impl<'a> Parser<'a> {
         self.step();
         let name = self.name("the name of the function")?;
         self.expect_punct("(", "`(` and the parameters")?;
-        let parameters =
-            self.separated(")", |parser| parser.name("the name of a parameter or `)`"))?;
+        let parameters = self.separated(")", |parser| parser.name("the name of a parameter or `)`"))?;
         let head = self.from(start);
         let body = self.body()?;
-        Ok(Function {
-            name,
-            parameters,
-            body,
-            pure,
-            head,
-            span: self.from(start),
-        })
+        Ok(Function { name, parameters, body, pure, head, span: self.from(start) })
     }
 
     /// Things between commas up to a closing bracket; the opening one has been read.
-    fn separated<T>(
-        &mut self,
-        close: &'static str,
-        mut item: impl FnMut(&mut Self) -> Parsed<T>,
-    ) -> Parsed<Vec<T>> {
+    fn separated<T>(&mut self, close: &'static str, mut item: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
         self.brackets += 1;
         let mut items = Vec::new();
         let result = loop {
@@ -482,10 +398,7 @@ impl<'a> Parser<'a> {
         let result = self.nested(|parser| {
             let mut stmts = Vec::new();
             parser.statements(&mut stmts, Some(start));
-            Ok(Body {
-                stmts,
-                span: parser.from(start),
-            })
+            Ok(Body { stmts, span: parser.from(start) })
         });
         self.brackets = brackets;
         result
@@ -513,15 +426,8 @@ impl<'a> Parser<'a> {
                 if let Some(open) = open.filter(|_| self.unclosed_at != Some(self.at)) {
                     self.unclosed_at = Some(self.at);
                     let at = self.span();
-                    let diagnostic = Diagnostic::new(Code::Syntax, open, "this `{` is not closed")
-                        .label("opened here");
-                    self.report(diagnostic.also(
-                        Span {
-                            end: at.start,
-                            ..at
-                        },
-                        "expected `}` before this",
-                    ));
+                    let diagnostic = Diagnostic::new(Code::Syntax, open, "this `{` is not closed").label("opened here");
+                    self.report(diagnostic.also(Span { end: at.start, ..at }, "expected `}` before this"));
                 }
                 return;
             }
@@ -539,11 +445,7 @@ impl<'a> Parser<'a> {
             let ended = parsed.and_then(|stmt| {
                 let label = matches!(stmt.kind, StmtKind::Label(_));
                 stmts.push(stmt);
-                if label {
-                    Ok(())
-                } else {
-                    self.end_of_statement()
-                }
+                if label { Ok(()) } else { self.end_of_statement() }
             });
             if ended.is_err() {
                 if self.at == before {
@@ -569,9 +471,7 @@ impl<'a> Parser<'a> {
                 TokenKind::Punct("{") => depth += 1,
                 TokenKind::Punct("}") if depth == 0 => return,
                 TokenKind::Punct("}") => depth -= 1,
-                TokenKind::Word(_)
-                    if depth > 0 && self.declaration_at(self.at) && self.is_function_ahead() =>
-                {
+                TokenKind::Word(_) if depth > 0 && self.declaration_at(self.at) && self.is_function_ahead() => {
                     return;
                 }
                 _ => {}
@@ -585,13 +485,9 @@ impl<'a> Parser<'a> {
             TokenKind::Newline | TokenKind::End | TokenKind::Punct(";" | "}") => Ok(()),
             _ if self.unclosed_at == Some(self.at) => Ok(()),
             TokenKind::Punct("=") => {
-                let diagnostic = Diagnostic::new(
-                    Code::NotAssignable,
-                    self.span(),
-                    "this cannot be assigned to",
-                )
-                .label("the left side is not a variable, field or element")
-                .help("`==` compares");
+                let diagnostic = Diagnostic::new(Code::NotAssignable, self.span(), "this cannot be assigned to")
+                    .label("the left side is not a variable, field or element")
+                    .help("`==` compares");
                 Err(self.report(diagnostic))
             }
             _ => Err(self.expected("the end of the statement")),
@@ -601,10 +497,7 @@ impl<'a> Parser<'a> {
     fn statement(&mut self) -> Parsed<Stmt> {
         let start = self.span();
         let kind = self.statement_kind()?;
-        Ok(Stmt {
-            kind,
-            span: self.from(start),
-        })
+        Ok(Stmt { kind, span: self.from(start) })
     }
 
     fn statement_kind(&mut self) -> Parsed<StmtKind> {
@@ -668,17 +561,12 @@ impl<'a> Parser<'a> {
     }
 
     /// What stands before a closing bracket; the opening one has been read.
-    fn bracketed<T>(
-        &mut self,
-        close: &'static str,
-        inner: impl FnOnce(&mut Self) -> Parsed<T>,
-    ) -> Parsed<T> {
+    fn bracketed<T>(&mut self, close: &'static str, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.brackets += 1;
         self.skip_newlines();
         let result = inner(self).and_then(|value| {
             self.skip_newlines();
-            self.expect_punct(close, &format!("`{close}`"))
-                .map(|_| value)
+            self.expect_punct(close, &format!("`{close}`")).map(|_| value)
         });
         self.brackets -= 1;
         result
@@ -693,11 +581,7 @@ impl<'a> Parser<'a> {
         }
         self.expect_word("goto")?;
         let other = self.name("a label")?;
-        Ok(StmtKind::Branch {
-            condition,
-            then,
-            other,
-        })
+        Ok(StmtKind::Branch { condition, then, other })
     }
 
     fn structured(&mut self, word: &str) -> Parsed<Option<StmtKind>> {
@@ -706,10 +590,7 @@ impl<'a> Parser<'a> {
             "while" => {
                 self.step();
                 let condition = self.expression()?;
-                StmtKind::While {
-                    condition,
-                    body: self.body()?,
-                }
+                StmtKind::While { condition, body: self.body()? }
             }
             "for" => self.for_statement()?,
             "break" => {
@@ -722,10 +603,7 @@ impl<'a> Parser<'a> {
             }
             "return" => {
                 self.step();
-                let ends = matches!(
-                    self.peek(),
-                    TokenKind::Newline | TokenKind::End | TokenKind::Punct(";" | "}")
-                );
+                let ends = matches!(self.peek(), TokenKind::Newline | TokenKind::End | TokenKind::Punct(";" | "}"));
                 StmtKind::Return(if ends { None } else { Some(self.expression()?) })
             }
             "raise" => {
@@ -750,10 +628,7 @@ impl<'a> Parser<'a> {
     }
 
     fn ends_at(&self, ahead: usize) -> bool {
-        matches!(
-            self.peek_at(ahead),
-            TokenKind::Newline | TokenKind::End | TokenKind::Punct(";" | "}")
-        )
+        matches!(self.peek_at(ahead), TokenKind::Newline | TokenKind::End | TokenKind::Punct(";" | "}"))
     }
 
     fn if_statement(&mut self) -> Parsed<StmtKind> {
@@ -766,10 +641,7 @@ impl<'a> Parser<'a> {
             }
             arms.push((condition, self.body()?));
             if !self.eat_continuation("else") {
-                return Ok(StmtKind::If {
-                    arms,
-                    otherwise: None,
-                });
+                return Ok(StmtKind::If { arms, otherwise: None });
             }
             if !self.is_word("if") {
                 let otherwise = Some(self.body()?);
@@ -783,16 +655,8 @@ impl<'a> Parser<'a> {
         let name = self.name("the name of a variable")?;
         self.expect_word("in")?;
         let first = self.expression()?;
-        let over = if self.eat_punct("..") {
-            Over::Range(first, self.expression()?)
-        } else {
-            Over::Each(first)
-        };
-        Ok(StmtKind::For {
-            name,
-            over,
-            body: self.body()?,
-        })
+        let over = if self.eat_punct("..") { Over::Range(first, self.expression()?) } else { Over::Each(first) };
+        Ok(StmtKind::For { name, over, body: self.body()? })
     }
 
     fn try_statement(&mut self) -> Parsed<StmtKind> {
@@ -800,33 +664,16 @@ impl<'a> Parser<'a> {
         if self.eat_word("goto") {
             let body = self.name("a label")?;
             self.expect_word("catch")?;
-            let name = if self.is_word("goto") {
-                None
-            } else {
-                Some(self.name("the name of a variable")?)
-            };
+            let name = if self.is_word("goto") { None } else { Some(self.name("the name of a variable")?) };
             self.expect_word("goto")?;
-            return Ok(StmtKind::Enter {
-                failure: true,
-                body,
-                name,
-                handler: self.name("a label")?,
-            });
+            return Ok(StmtKind::Enter { failure: true, body, name, handler: self.name("a label")? });
         }
         let body = self.body()?;
         if !self.eat_continuation("catch") {
             return Err(self.expected("`catch`, a variable for the error, and what to do then"));
         }
-        let name = if self.is_punct("{") {
-            None
-        } else {
-            Some(self.name("the name of a variable for the error")?)
-        };
-        Ok(StmtKind::Try {
-            body,
-            name,
-            handler: self.body()?,
-        })
+        let name = if self.is_punct("{") { None } else { Some(self.name("the name of a variable for the error")?) };
+        Ok(StmtKind::Try { body, name, handler: self.body()? })
     }
 
     fn either_statement(&mut self) -> Parsed<StmtKind> {
@@ -835,12 +682,7 @@ impl<'a> Parser<'a> {
             let body = self.name("a label")?;
             self.expect_word("or")?;
             self.expect_word("goto")?;
-            return Ok(StmtKind::Enter {
-                failure: false,
-                body,
-                name: None,
-                handler: self.name("a label")?,
-            });
+            return Ok(StmtKind::Enter { failure: false, body, name: None, handler: self.name("a label")? });
         }
         let mut alternatives = vec![self.body()?];
         while self.eat_continuation("or") {
@@ -857,16 +699,8 @@ impl<'a> Parser<'a> {
         let function = self.name("the name of a function")?;
         self.expect_punct("(", "`(` and the arguments")?;
         let args = self.separated(")", Self::expression)?;
-        let after = if self.eat_word("after") {
-            Some(self.expression()?)
-        } else {
-            None
-        };
-        Ok(StmtKind::Add {
-            function,
-            args,
-            after,
-        })
+        let after = if self.eat_word("after") { Some(self.expression()?) } else { None };
+        Ok(StmtKind::Add { function, args, after })
     }
 
     /// An assignment or a call.
@@ -876,16 +710,8 @@ impl<'a> Parser<'a> {
             if !self.eat_punct("=") {
                 return Err(self.core_statement_mistake(&name));
             }
-            let place = Expr {
-                kind: ExprKind::Name(name.text),
-                span: name.span,
-                height: 1,
-            };
-            return Ok(StmtKind::Assign {
-                place,
-                op: None,
-                value: self.expression()?,
-            });
+            let place = Expr { kind: ExprKind::Name(name.text), span: name.span, height: 1 };
+            return Ok(StmtKind::Assign { place, op: None, value: self.expression()? });
         }
         let place = self.expression()?;
         let op = match self.peek() {
@@ -903,40 +729,25 @@ impl<'a> Parser<'a> {
                 return Err(self.not_a_statement(&place));
             }
         };
-        if !matches!(
-            place.kind,
-            ExprKind::Name(_) | ExprKind::Index(..) | ExprKind::Field(..)
-        ) {
-            let diagnostic = Diagnostic::new(
-                Code::NotAssignable,
-                place.span,
-                "this cannot be assigned to",
-            )
-            .label("not a variable, field or element");
+        if !matches!(place.kind, ExprKind::Name(_) | ExprKind::Index(..) | ExprKind::Field(..)) {
+            let diagnostic = Diagnostic::new(Code::NotAssignable, place.span, "this cannot be assigned to")
+                .label("not a variable, field or element");
             return Err(self.report(diagnostic));
         }
         self.step();
-        Ok(StmtKind::Assign {
-            place,
-            op,
-            value: self.expression()?,
-        })
+        Ok(StmtKind::Assign { place, op, value: self.expression()? })
     }
 
     fn core_statement_mistake(&mut self, name: &Name) -> Lost {
         if self.ends_at(0) {
             let message = format!("`{}` is not a statement", shorten(&name.text));
-            let diagnostic =
-                Diagnostic::new(Code::Syntax, name.span, message).label("a label ends with `:`");
+            let diagnostic = Diagnostic::new(Code::Syntax, name.span, message).label("a label ends with `:`");
             let words = ["goto", "if", "print_and_stop", "promote"];
             return self.report(diagnostic.suggest(&name.text, words));
         }
-        let diagnostic = Diagnostic::new(
-            Code::Syntax,
-            self.span(),
-            format!("expected `:` or `=`, found {}", self.found()),
-        )
-        .label("expected `:` after a label or `=` after a variable");
+        let diagnostic =
+            Diagnostic::new(Code::Syntax, self.span(), format!("expected `:` or `=`, found {}", self.found()))
+                .label("expected `:` after a label or `=` after a variable");
         self.report(diagnostic.suggest(&name.text, ["goto", "if", "print_and_stop", "promote"]))
     }
 
@@ -945,17 +756,12 @@ impl<'a> Parser<'a> {
             && !self.ends_at(0)
         {
             let message = format!("expected `=` or `(`, found {}", self.found());
-            let mut diagnostic =
-                Diagnostic::new(Code::Syntax, self.span(), message).label("not expected here");
+            let mut diagnostic = Diagnostic::new(Code::Syntax, self.span(), message).label("not expected here");
             if Op::called(name).is_some() {
                 diagnostic = diagnostic.help(format!("a call has brackets: `{name}(…)`"));
                 return self.report(diagnostic);
             }
-            let words =
-                KEYWORDS
-                    .iter()
-                    .copied()
-                    .chain(["add", "retry", "print_and_stop", "promote"]);
+            let words = KEYWORDS.iter().copied().chain(["add", "retry", "print_and_stop", "promote"]);
             return self.report(diagnostic.suggest(name, words));
         }
         if !self.ends_at(0) && !self.is_punct("=") {
@@ -999,8 +805,7 @@ impl<'a> Parser<'a> {
             if self.brackets > 0 {
                 self.skip_newlines();
             }
-            let Some((power, operator)) = self.infix_operator().filter(|&(power, _)| power > least)
-            else {
+            let Some((power, operator)) = self.infix_operator().filter(|&(power, _)| power > least) else {
                 self.at = before;
                 return Ok(left);
             };
@@ -1014,10 +819,9 @@ impl<'a> Parser<'a> {
             self.skip_newlines();
             let right = self.nested(|parser| parser.infix(power))?;
             if power == 4 && self.infix_operator().is_some_and(|(power, _)| power == 4) {
-                let diagnostic =
-                    Diagnostic::new(Code::Syntax, self.span(), "comparisons cannot be chained")
-                        .also(operator_span, "the first comparison")
-                        .help("join them: `a < b and b < c`");
+                let diagnostic = Diagnostic::new(Code::Syntax, self.span(), "comparisons cannot be chained")
+                    .also(operator_span, "the first comparison")
+                    .help("join them: `a < b and b < c`");
                 return Err(self.report(diagnostic));
             }
             let span = left.span.to(right.span);
@@ -1061,11 +865,7 @@ impl<'a> Parser<'a> {
             };
             if let Some(literal) = negative {
                 self.step();
-                let number = Expr {
-                    kind: ExprKind::Literal(literal),
-                    span: self.from(start),
-                    height: 1,
-                };
+                let number = Expr { kind: ExprKind::Literal(literal), span: self.from(start), height: 1 };
                 return self.postfix_of(number);
             }
             let inner = self.nested(|parser| parser.prefix(6))?;
@@ -1088,11 +888,7 @@ impl<'a> Parser<'a> {
                 let index = self.bracketed("]", Self::expression)?;
                 let height = height.max(index.height + 1);
                 let span = self.from(start);
-                expr = self.grown(
-                    ExprKind::Index(Box::new(expr), Box::new(index)),
-                    span,
-                    height,
-                )?;
+                expr = self.grown(ExprKind::Index(Box::new(expr), Box::new(index)), span, height)?;
             } else if self.is_punct(".") {
                 self.step();
                 let field = self.name("the name of a field")?;
@@ -1100,19 +896,12 @@ impl<'a> Parser<'a> {
                 expr = self.grown(ExprKind::Field(Box::new(expr), field), span, height)?;
             } else if self.is_punct("(") {
                 let ExprKind::Name(name) = &expr.kind else {
-                    let diagnostic = Diagnostic::new(
-                        Code::Syntax,
-                        expr.span,
-                        "this is not the name of a function",
-                    )
-                    .label("only a function can be called")
-                    .help("functions are called by their names: `f(x)`");
+                    let diagnostic = Diagnostic::new(Code::Syntax, expr.span, "this is not the name of a function")
+                        .label("only a function can be called")
+                        .help("functions are called by their names: `f(x)`");
                     return Err(self.report(diagnostic));
                 };
-                let name = Name {
-                    text: Arc::clone(name),
-                    span: expr.span,
-                };
+                let name = Name { text: Arc::clone(name), span: expr.span };
                 self.step();
                 let args = self.separated(")", Self::expression)?;
                 let height = args.iter().map(|arg| arg.height).max().unwrap_or(0) + 1;
@@ -1146,39 +935,23 @@ impl<'a> Parser<'a> {
                 self.step();
                 let items = self.nested(|parser| parser.separated("]", Self::expression))?;
                 let height = items.iter().map(|item| item.height).max().unwrap_or(0) + 1;
-                return Ok(Expr {
-                    kind: ExprKind::List(items),
-                    span: self.from(start),
-                    height,
-                });
+                return Ok(Expr { kind: ExprKind::List(items), span: self.from(start), height });
             }
             TokenKind::Punct("(") => {
                 self.step();
                 let inner = self.bracketed(")", Self::expression)?;
                 let height = inner.height + 1;
-                return Ok(Expr {
-                    kind: ExprKind::Paren(Box::new(inner)),
-                    span: self.from(start),
-                    height,
-                });
+                return Ok(Expr { kind: ExprKind::Paren(Box::new(inner)), span: self.from(start), height });
             }
             _ => return Err(self.expected("a value")),
         };
         self.step();
-        Ok(Expr {
-            kind: ExprKind::Literal(literal),
-            span: start,
-            height: 1,
-        })
+        Ok(Expr { kind: ExprKind::Literal(literal), span: start, height: 1 })
     }
 
     fn name_operand(&mut self) -> Parsed<Expr> {
         let name = self.name("a value")?;
-        Ok(Expr {
-            kind: ExprKind::Name(name.text),
-            span: name.span,
-            height: 1,
-        })
+        Ok(Expr { kind: ExprKind::Name(name.text), span: name.span, height: 1 })
     }
 }
 

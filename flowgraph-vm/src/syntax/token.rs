@@ -66,28 +66,17 @@ pub struct Tokens {
 
 /// Longest first, so that the first that fits is the right one.
 const PUNCTUATION: &[&str] = &[
-    "//=", "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "%=", "//", "..", "(", ")", "[", "]",
-    "{", "}", ",", ":", ";", ".", "=", "<", ">", "+", "-", "*", "/", "%",
+    "//=", "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "%=", "//", "..", "(", ")", "[", "]", "{", "}", ",", ":",
+    ";", ".", "=", "<", ">", "+", "-", "*", "/", "%",
 ];
 
 /// What other languages write, and what is written here.
-const FOREIGN: &[(&str, &str)] = &[
-    ("&&", "and"),
-    ("||", "or"),
-    ("!", "not"),
-    ("&", "bit_and(a, b)"),
-    ("|", "bit_or(a, b)"),
-    ("^", "pow(a, b)"),
-];
+const FOREIGN: &[(&str, &str)] =
+    &[("&&", "and"), ("||", "or"), ("!", "not"), ("&", "bit_and(a, b)"), ("|", "bit_or(a, b)"), ("^", "pow(a, b)")];
 
 /// Takes a text apart.
 pub fn tokenize(text: &str) -> Tokens {
-    let mut lexer = Lexer {
-        text,
-        at: 0,
-        out: Tokens::default(),
-        line_has_token: false,
-    };
+    let mut lexer = Lexer { text, at: 0, out: Tokens::default(), line_has_token: false };
     lexer.run();
     lexer.out
 }
@@ -116,16 +105,11 @@ impl Lexer<'_> {
 
     fn push(&mut self, kind: TokenKind, start: usize) {
         self.line_has_token = true;
-        self.out.tokens.push(Token {
-            kind,
-            span: Span::new(start, self.at),
-        });
+        self.out.tokens.push(Token { kind, span: Span::new(start, self.at) });
     }
 
     fn error(&mut self, code: Code, start: usize, end: usize, message: String) -> &mut Diagnostic {
-        self.out
-            .diagnostics
-            .push(Diagnostic::new(code, Span::new(start, end), message));
+        self.out.diagnostics.push(Diagnostic::new(code, Span::new(start, end), message));
         self.out.diagnostics.last_mut().expect("one was pushed")
     }
 
@@ -135,20 +119,14 @@ impl Lexer<'_> {
             match c {
                 '\n' => {
                     self.at += 1;
-                    self.out.tokens.push(Token {
-                        kind: TokenKind::Newline,
-                        span: Span::new(start, start + 1),
-                    });
+                    self.out.tokens.push(Token { kind: TokenKind::Newline, span: Span::new(start, start + 1) });
                     self.line_has_token = false;
                 }
                 c if c.is_whitespace() || c == '\u{feff}' => self.at += c.len_utf8(),
                 '#' => {
                     self.skip_while(|c| c != '\n');
                     let end = start + self.text[start..self.at].trim_end().len();
-                    self.out.comments.push(Comment {
-                        span: Span::new(start, end),
-                        own_line: !self.line_has_token,
-                    });
+                    self.out.comments.push(Comment { span: Span::new(start, end), own_line: !self.line_has_token });
                 }
                 '"' => self.quoted('"', start),
                 '\'' => self.quoted('\'', start),
@@ -166,33 +144,20 @@ impl Lexer<'_> {
             }
         }
         let end = self.text.len();
-        self.out.tokens.push(Token {
-            kind: TokenKind::End,
-            span: Span::new(end, end),
-        });
+        self.out.tokens.push(Token { kind: TokenKind::End, span: Span::new(end, end) });
     }
 
     fn punctuation(&mut self, c: char, start: usize) {
-        if let Some(punct) = PUNCTUATION
-            .iter()
-            .find(|punct| self.rest().starts_with(**punct))
-        {
+        if let Some(punct) = PUNCTUATION.iter().find(|punct| self.rest().starts_with(**punct)) {
             self.at += punct.len();
             self.push(TokenKind::Punct(punct), start);
             return;
         }
-        let foreign = FOREIGN
-            .iter()
-            .find(|(written, _)| self.rest().starts_with(written));
+        let foreign = FOREIGN.iter().find(|(written, _)| self.rest().starts_with(written));
         self.at += foreign.map_or(c.len_utf8(), |(written, _)| written.len());
         let end = self.at;
         let written = self.text[start..end].to_owned();
-        self.error(
-            Code::Syntax,
-            start,
-            end,
-            format!("`{}` means nothing here", written.escape_debug()),
-        );
+        self.error(Code::Syntax, start, end, format!("`{}` means nothing here", written.escape_debug()));
         if let Some((_, ours)) = foreign {
             let diagnostic = self.out.diagnostics.last_mut().expect("one was pushed");
             diagnostic.help.push(format!("write `{ours}`"));
@@ -209,27 +174,18 @@ impl Lexer<'_> {
             self.at += 2;
         }
         let from = self.at;
-        self.skip_while(|c| {
-            c.is_ascii_alphanumeric() && (radix != 10 || c.is_ascii_digit()) || c == '_'
-        });
+        self.skip_while(|c| c.is_ascii_alphanumeric() && (radix != 10 || c.is_ascii_digit()) || c == '_');
         let mut float = false;
         if radix == 10 {
-            let after_point = self
-                .rest()
-                .strip_prefix('.')
-                .and_then(|rest| rest.chars().next());
+            let after_point = self.rest().strip_prefix('.').and_then(|rest| rest.chars().next());
             if after_point.is_some_and(|c| c.is_ascii_digit()) {
                 float = true;
                 self.at += 1;
                 self.skip_while(|c| c.is_ascii_digit() || c == '_');
             }
-            let exponent = self
-                .rest()
-                .strip_prefix(['e', 'E'])
-                .map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
-            if let Some(digits) =
-                exponent.filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-            {
+            let exponent =
+                self.rest().strip_prefix(['e', 'E']).map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
+            if let Some(digits) = exponent.filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
                 float = true;
                 self.at = self.text.len() - digits.len();
                 self.skip_while(|c| c.is_ascii_digit());
@@ -238,18 +194,11 @@ impl Lexer<'_> {
         let number_end = self.at;
         self.skip_while(|c| c.is_alphanumeric() || c == '_');
         let written = &self.text[start..self.at];
-        let digits: String = self.text[from..number_end]
-            .chars()
-            .filter(|&c| c != '_')
-            .collect();
+        let digits: String = self.text[from..number_end].chars().filter(|&c| c != '_').collect();
         let kind = if number_end != self.at {
             None
         } else if float {
-            digits
-                .parse()
-                .ok()
-                .filter(|float: &f64| float.is_finite())
-                .map(TokenKind::Float)
+            digits.parse().ok().filter(|float: &f64| float.is_finite()).map(TokenKind::Float)
         } else {
             BigInt::parse_bytes(digits.as_bytes(), radix).map(|big| TokenKind::Int(Int::from(big)))
         };
@@ -289,11 +238,7 @@ impl Lexer<'_> {
                 }
             }
         }
-        let kind = if quote == '"' {
-            TokenKind::Str(text.into())
-        } else {
-            TokenKind::Symbol(text.into())
-        };
+        let kind = if quote == '"' { TokenKind::Str(text.into()) } else { TokenKind::Symbol(text.into()) };
         self.push(kind, start);
     }
 
@@ -349,9 +294,7 @@ impl Lexer<'_> {
             'u' => {
                 let body = self.rest().strip_prefix('{')?;
                 let length = body.find('}')?;
-                let c = u32::from_str_radix(&body[..length], 16)
-                    .ok()
-                    .and_then(char::from_u32)?;
+                let c = u32::from_str_radix(&body[..length], 16).ok().and_then(char::from_u32)?;
                 self.at += length + 2;
                 Escape::Char(c)
             }
@@ -363,27 +306,14 @@ impl Lexer<'_> {
         let end = self.at;
         let written = self.text[start..end].to_owned();
         let help = r#"escapes are \n \r \t \0 \\ \' \" \xNN and \u{N}"#.to_owned();
-        self.error(
-            Code::Literal,
-            start,
-            end,
-            format!("`{}` is not an escape", shorten(&written)),
-        )
-        .help
-        .push(help);
+        self.error(Code::Literal, start, end, format!("`{}` is not an escape", shorten(&written))).help.push(help);
     }
 
     fn unclosed(&mut self, quote: char, start: usize) {
         let end = self.at;
         let what = if quote == '\'' { "symbol" } else { "string" };
-        self.error(
-            Code::Literal,
-            start,
-            end,
-            format!("this {what} is not closed"),
-        )
-        .primary
-        .text = format!("expected `{quote}` before the end of the line");
+        self.error(Code::Literal, start, end, format!("this {what} is not closed")).primary.text =
+            format!("expected `{quote}` before the end of the line");
     }
 }
 
@@ -411,83 +341,41 @@ mod tests {
     }
 
     fn messages(text: &str) -> Vec<String> {
-        tokenize(text)
-            .diagnostics
-            .into_iter()
-            .map(|d| d.message)
-            .collect()
+        tokenize(text).diagnostics.into_iter().map(|d| d.message).collect()
     }
 
     #[test]
     fn numbers() {
         use TokenKind::{End, Float, Int as I, Punct};
-        assert_eq!(
-            kinds("1_000 0xff 0b101"),
-            [
-                I(Int::Small(1000)),
-                I(Int::Small(255)),
-                I(Int::Small(5)),
-                End
-            ]
-        );
-        assert_eq!(
-            kinds("1.5 1e3 2.5e-1"),
-            [Float(1.5), Float(1000.0), Float(0.25), End]
-        );
-        assert_eq!(
-            kinds("1..5"),
-            [I(Int::Small(1)), Punct(".."), I(Int::Small(5)), End]
-        );
+        assert_eq!(kinds("1_000 0xff 0b101"), [I(Int::Small(1000)), I(Int::Small(255)), I(Int::Small(5)), End]);
+        assert_eq!(kinds("1.5 1e3 2.5e-1"), [Float(1.5), Float(1000.0), Float(0.25), End]);
+        assert_eq!(kinds("1..5"), [I(Int::Small(1)), Punct(".."), I(Int::Small(5)), End]);
         assert_eq!(
             messages("12ab 0x 1e999 0b12"),
-            [
-                "`12ab` is not a number",
-                "`0x` is not a number",
-                "`1e999` is not a number",
-                "`0b12` is not a number"
-            ]
+            ["`12ab` is not a number", "`0x` is not a number", "`1e999` is not a number", "`0b12` is not a number"]
         );
     }
 
     #[test]
     fn quoted_things() {
         use TokenKind::{Bytes, End, Str, Symbol};
-        assert_eq!(
-            kinds(r#"'mov_a' "a\n\"\u{e9}\x41""#),
-            [Symbol("mov_a".into()), Str("a\n\"éA".into()), End]
-        );
+        assert_eq!(kinds(r#"'mov_a' "a\n\"\u{e9}\x41""#), [Symbol("mov_a".into()), Str("a\n\"éA".into()), End]);
         assert_eq!(kinds(r#"b"\xff\n""#), [Bytes([0xff, b'\n'].into()), End]);
-        assert_eq!(
-            messages("\"abc\n'x"),
-            ["this string is not closed", "this symbol is not closed"]
-        );
-        assert_eq!(
-            messages(r#""\q" "\xff""#),
-            [r"`\q` is not an escape", r"`\xff` is not an escape"]
-        );
+        assert_eq!(messages("\"abc\n'x"), ["this string is not closed", "this symbol is not closed"]);
+        assert_eq!(messages(r#""\q" "\xff""#), [r"`\q` is not an escape", r"`\xff` is not an escape"]);
     }
 
     #[test]
     fn comments_are_kept_beside_the_tokens() {
         let tokens = tokenize("# one\nx = 1 # two  \n");
-        let comments: Vec<_> = tokens
-            .comments
-            .iter()
-            .map(|comment| (comment.span, comment.own_line))
-            .collect();
-        assert_eq!(
-            comments,
-            [(Span::new(0, 5), true), (Span::new(12, 17), false)]
-        );
+        let comments: Vec<_> = tokens.comments.iter().map(|comment| (comment.span, comment.own_line)).collect();
+        assert_eq!(comments, [(Span::new(0, 5), true), (Span::new(12, 17), false)]);
     }
 
     #[test]
     fn foreign_operators_get_a_hint() {
         let diagnostics = tokenize("a && b ! $").diagnostics;
-        let told: Vec<_> = diagnostics
-            .iter()
-            .map(|d| (d.message.as_str(), d.help.join("")))
-            .collect();
+        let told: Vec<_> = diagnostics.iter().map(|d| (d.message.as_str(), d.help.join(""))).collect();
         assert_eq!(
             told,
             [

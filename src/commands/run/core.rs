@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use optimist::flowgraph::Source;
 use optimist::flowgraph::diagnostic::suggestion;
 use optimist::flowgraph::flowgraph::program::Program;
 use optimist::flowgraph::vm::{Collected, Vm, VmConfig};
-use optimist::flowgraph::Source;
 
 use super::{Args, StatsFormat};
 use crate::commands::{Failure, print};

@@ -2,6 +2,8 @@
 
 mod core;
 mod events;
+mod records;
+mod statistics;
 
 use std::num::NonZeroUsize;
 
@@ -64,9 +66,5 @@ fn default_threads() -> NonZeroUsize {
 
 pub(crate) fn command(args: &Args) -> Result<(), Failure> {
     let (source, program) = read_program(&args.file)?;
-    if program.core().is_some() {
-        core::run(args, &source, program)
-    } else {
-        events::run(args, &source, program)
-    }
+    if program.core().is_some() { core::run(args, &source, program) } else { events::run(args, &source, program) }
 }

@@ -14,9 +14,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::flowgraph::lower::INITIALISER;
 use crate::flowgraph::lower::declarations::Scope;
 use crate::flowgraph::op::Op;
-use crate::flowgraph::program::{
-    Assign, Block, BlockId, End, Function, Guard, Immediate, Operand, Terminator, VarId,
-};
+use crate::flowgraph::program::{Assign, Block, BlockId, End, Function, Guard, Immediate, Operand, Terminator, VarId};
 use crate::literal::Literal;
 use crate::source::Span;
 use crate::syntax::ast::{self, Body, Expr, ExprKind, Name, Over, Stmt, StmtKind};
@@ -107,39 +105,23 @@ impl<'a, 'p> Builder<'a, 'p> {
         builder.open = Some(entry);
         builder.region_count = 0;
         builder.stmts(&function.body.stmts);
-        let end = Span {
-            start: function.body.span.end.saturating_sub(1),
-            end: function.body.span.end,
-        };
+        let end = Span { start: function.body.span.end.saturating_sub(1), end: function.body.span.end };
         let none = builder.constant(Literal::None);
         builder.end(Terminator::Return(none), end);
-        builder.finish(
-            Arc::clone(&function.name.text),
-            function.parameters.len(),
-            function.pure,
-            function.head,
-        )
+        builder.finish(Arc::clone(&function.name.text), function.parameters.len(), function.pure, function.head)
     }
 
     /// Makes the function that gives the shared variables their first values.
     pub(super) fn initialiser(scope: &'a mut Scope<'p>, values: &[(&Name, &Expr)]) -> Function {
         let mut builder = Self::new(scope);
         builder.initialising = true;
-        let span = values
-            .first()
-            .map_or(Span::default(), |(name, _)| name.span);
+        let span = values.first().map_or(Span::default(), |(name, _)| name.span);
         let entry = builder.made("entry", span);
         builder.open = Some(entry);
         for (name, value) in values {
             let operand = builder.value(value);
             let global = builder.scope.globals[&name.text];
-            builder.emit(
-                None,
-                Op::SetGlobal,
-                Immediate::Global(global),
-                vec![operand],
-                value.span,
-            );
+            builder.emit(None, Op::SetGlobal, Immediate::Global(global), vec![operand], value.span);
         }
         let none = builder.constant(Literal::None);
         builder.end(Terminator::Return(none), span);
@@ -176,14 +158,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         }
     }
 
-    pub(super) fn emit(
-        &mut self,
-        target: Option<VarId>,
-        op: Op,
-        immediate: Immediate,
-        args: Vec<Operand>,
-        span: Span,
-    ) {
+    pub(super) fn emit(&mut self, target: Option<VarId>, op: Op, immediate: Immediate, args: Vec<Operand>, span: Span) {
         if let Immediate::Global(global) = immediate
             && op == Op::SetGlobal
             && !self.initialising
@@ -191,13 +166,7 @@ impl<'a, 'p> Builder<'a, 'p> {
             self.scope.program.globals[global.index()].assigned = true;
         }
         let open = self.open_block(span);
-        self.drafts[open.index()].ops.push(Assign {
-            target,
-            op,
-            immediate,
-            args,
-            span,
-        });
+        self.drafts[open.index()].ops.push(Assign { target, op, immediate, args, span });
     }
 
     /// The block that is open; what stands behind the end of one gets a block that nothing leads to.
@@ -216,14 +185,7 @@ impl<'a, 'p> Builder<'a, 'p> {
 
     fn draft(&mut self, label: Arc<str>, span: Span, written: bool) -> BlockId {
         let id = BlockId::from(self.drafts.len());
-        self.drafts.push(Draft {
-            label,
-            ops: Vec::new(),
-            end: None,
-            span,
-            written,
-            entered: false,
-        });
+        self.drafts.push(Draft { label, ops: Vec::new(), end: None, span, written, entered: false });
         id
     }
 
@@ -232,11 +194,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         loop {
             let count = self.label_counts.entry(hint).or_insert(0);
             *count += 1;
-            let label = if hint == "entry" && *count == 1 {
-                hint.to_owned()
-            } else {
-                format!("{hint}{count}")
-            };
+            let label = if hint == "entry" && *count == 1 { hint.to_owned() } else { format!("{hint}{count}") };
             if !self.targets.contains_key(label.as_str()) {
                 return self.draft(label.into(), span, false);
             }
@@ -293,35 +251,18 @@ impl<'a, 'p> Builder<'a, 'p> {
             if !reached[index] {
                 if draft.written {
                     let message = format!("the block `{}` is never reached", draft.label);
-                    self.scope.diagnostics.push(
-                        Diagnostic::new(Code::Unreachable, draft.span, message)
-                            .label("nothing jumps here"),
-                    );
+                    self.scope
+                        .diagnostics
+                        .push(Diagnostic::new(Code::Unreachable, draft.span, message).label("nothing jumps here"));
                 }
                 continue;
             }
             // A label without an end was declared twice; that has been reported.
-            let mut end = draft.end.unwrap_or(End {
-                terminator: Terminator::Retry,
-                span: draft.span,
-            });
-            end.terminator
-                .map_successors(|successor| numbers[successor.index()].unwrap_or(BlockId(0)));
-            blocks.push(Block {
-                label: draft.label,
-                ops: draft.ops,
-                end,
-                span: draft.span,
-            });
+            let mut end = draft.end.unwrap_or(End { terminator: Terminator::Retry, span: draft.span });
+            end.terminator.map_successors(|successor| numbers[successor.index()].unwrap_or(BlockId(0)));
+            blocks.push(Block { label: draft.label, ops: draft.ops, end, span: draft.span });
         }
-        Function {
-            name,
-            parameters,
-            variables: self.variables,
-            blocks,
-            pure,
-            span,
-        }
+        Function { name, parameters, variables: self.variables, blocks, pure, span }
     }
 
     // Collecting.
@@ -352,11 +293,7 @@ impl<'a, 'p> Builder<'a, 'p> {
                         self.collect_names(&body.stmts);
                     }
                 }
-                StmtKind::Try {
-                    body,
-                    name,
-                    handler,
-                } => {
+                StmtKind::Try { body, name, handler } => {
                     if let Some(name) = name {
                         self.scope.not_shadowing(name, "variable");
                         self.local(&name.text);
@@ -364,9 +301,7 @@ impl<'a, 'p> Builder<'a, 'p> {
                     self.collect_names(&body.stmts);
                     self.collect_names(&handler.stmts);
                 }
-                StmtKind::Enter {
-                    name: Some(name), ..
-                } => {
+                StmtKind::Enter { name: Some(name), .. } => {
                     self.local(&name.text);
                 }
                 StmtKind::Either(alternatives) => {
@@ -380,47 +315,26 @@ impl<'a, 'p> Builder<'a, 'p> {
     }
 
     /// Makes a block for every label, with the regions around it. Regions are numbered in the order of the text, here as in [`stmts`](Self::stmts).
-    fn collect_labels(
-        &mut self,
-        stmts: &[Stmt],
-        regions: &mut Vec<u32>,
-        count: &mut u32,
-        entry: BlockId,
-    ) {
+    fn collect_labels(&mut self, stmts: &[Stmt], regions: &mut Vec<u32>, count: &mut u32, entry: BlockId) {
         for stmt in stmts {
-            let guarded =
-                |builder: &mut Self, body: &Body, regions: &mut Vec<u32>, count: &mut u32| {
-                    regions.push(*count);
-                    *count += 1;
-                    builder.collect_labels(&body.stmts, regions, count, entry);
-                    regions.pop();
-                };
+            let guarded = |builder: &mut Self, body: &Body, regions: &mut Vec<u32>, count: &mut u32| {
+                regions.push(*count);
+                *count += 1;
+                builder.collect_labels(&body.stmts, regions, count, entry);
+                regions.pop();
+            };
             match &stmt.kind {
                 StmtKind::Label(name) => {
                     if let Some(first) = self.targets.get(&name.text) {
                         let first = first.span;
                         let message = format!("the label `{}` is there twice", name.text);
-                        self.report(
-                            Diagnostic::new(Code::Duplicate, name.span, message)
-                                .also(first, "first here"),
-                        );
+                        self.report(Diagnostic::new(Code::Duplicate, name.span, message).also(first, "first here"));
                         continue;
                     }
-                    let is_entry = self.drafts[entry.index()].written
-                        && self.drafts[entry.index()].span == name.span;
-                    let block = if is_entry {
-                        entry
-                    } else {
-                        self.draft(Arc::clone(&name.text), name.span, true)
-                    };
-                    self.targets.insert(
-                        Arc::clone(&name.text),
-                        Target {
-                            block,
-                            span: name.span,
-                            regions: regions.clone(),
-                        },
-                    );
+                    let is_entry = self.drafts[entry.index()].written && self.drafts[entry.index()].span == name.span;
+                    let block = if is_entry { entry } else { self.draft(Arc::clone(&name.text), name.span, true) };
+                    self.targets
+                        .insert(Arc::clone(&name.text), Target { block, span: name.span, regions: regions.clone() });
                 }
                 StmtKind::For { body, .. } | StmtKind::While { body, .. } => {
                     self.collect_labels(&body.stmts, regions, count, entry)
@@ -457,8 +371,7 @@ impl<'a, 'p> Builder<'a, 'p> {
             if self.open.is_none() && !matches!(stmt.kind, StmtKind::Label(_)) && !told {
                 told = true;
                 self.report(
-                    Diagnostic::new(Code::Unreachable, stmt.span, "this is never reached")
-                        .label("comes after a jump"),
+                    Diagnostic::new(Code::Unreachable, stmt.span, "this is never reached").label("comes after a jump"),
                 );
             }
             self.stmt(stmt);
@@ -473,11 +386,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         let span = stmt.span;
         match &stmt.kind {
             StmtKind::Label(name) => {
-                let Some(target) = self
-                    .targets
-                    .get(&name.text)
-                    .filter(|target| target.span == name.span)
-                else {
+                let Some(target) = self.targets.get(&name.text).filter(|target| target.span == name.span) else {
                     return;
                 };
                 let block = target.block;
@@ -512,39 +421,20 @@ impl<'a, 'p> Builder<'a, 'p> {
                 self.open_block(span);
                 self.end(Terminator::Retry, span);
             }
-            StmtKind::Try {
-                body,
-                name,
-                handler,
-            } => self.try_region(body, name.as_ref(), handler, span),
+            StmtKind::Try { body, name, handler } => self.try_region(body, name.as_ref(), handler, span),
             StmtKind::Either(alternatives) => self.alternatives(alternatives, span),
-            StmtKind::Add {
-                function,
-                args,
-                after,
-            } => self.add_event(function, args, after.as_ref(), span),
+            StmtKind::Add { function, args, after } => self.add_event(function, args, after.as_ref(), span),
             StmtKind::Goto(label) => {
                 self.open_block(span);
                 if let Some((block, regions)) = self.target(label) {
                     self.jump(block, regions, span);
                 }
             }
-            StmtKind::Branch {
-                condition,
-                then,
-                other,
-            } => {
+            StmtKind::Branch { condition, then, other } => {
                 let condition_operand = self.value(condition);
                 let (then, other) = (self.landing(then), self.landing(other));
                 self.open_block(span);
-                self.end(
-                    Terminator::If {
-                        condition: condition_operand,
-                        then,
-                        other,
-                    },
-                    span,
-                );
+                self.end(Terminator::If { condition: condition_operand, then, other }, span);
             }
             StmtKind::Promote { value, then } => {
                 let operand = self.value(value);
@@ -552,39 +442,17 @@ impl<'a, 'p> Builder<'a, 'p> {
                     Some(label) => {
                         let then = self.landing(label);
                         self.open_block(span);
-                        self.end(
-                            Terminator::Promote {
-                                value: operand,
-                                then,
-                            },
-                            span,
-                        );
+                        self.end(Terminator::Promote { value: operand, then }, span);
                     }
                     None => self.emit(None, Op::PromoteHint, Immediate::None, vec![operand], span),
                 }
             }
-            StmtKind::Enter {
-                failure,
-                body,
-                name,
-                handler,
-            } => {
+            StmtKind::Enter { failure, body, name, handler } => {
                 let error = name.as_ref().map(|name| self.local(&name.text));
                 let (body, handler) = (self.landing(body), self.landing(handler));
-                let guard = if *failure {
-                    Guard::Failure(error)
-                } else {
-                    Guard::Retry
-                };
+                let guard = if *failure { Guard::Failure(error) } else { Guard::Retry };
                 self.open_block(span);
-                self.end(
-                    Terminator::Enter {
-                        guard,
-                        body,
-                        handler,
-                    },
-                    span,
-                );
+                self.end(Terminator::Enter { guard, body, handler }, span);
             }
             StmtKind::Leave(label) => {
                 let then = self.landing(label);
@@ -594,12 +462,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         }
     }
 
-    fn end_with(
-        &mut self,
-        value: &Expr,
-        span: Span,
-        terminator: impl FnOnce(Operand) -> Terminator,
-    ) {
+    fn end_with(&mut self, value: &Expr, span: Span, terminator: impl FnOnce(Operand) -> Terminator) {
         let operand = self.value(value);
         self.open_block(span);
         self.end(terminator(operand), span);
@@ -609,17 +472,15 @@ impl<'a, 'p> Builder<'a, 'p> {
     fn target(&mut self, name: &Name) -> Option<(BlockId, usize)> {
         let Some(target) = self.targets.get(&name.text) else {
             let message = format!("there is no label `{}` in this function", name.text);
-            let diagnostic =
-                Diagnostic::new(Code::UnknownLabel, name.span, message).label("jumps to nowhere");
-            let diagnostic =
-                diagnostic.suggest(&name.text, self.targets.keys().map(|label| &**label));
+            let diagnostic = Diagnostic::new(Code::UnknownLabel, name.span, message).label("jumps to nowhere");
+            let diagnostic = diagnostic.suggest(&name.text, self.targets.keys().map(|label| &**label));
             self.report(diagnostic);
             return None;
         };
         if !self.regions.starts_with(&target.regions) {
             let message = format!("the label `{}` stands inside a guarded part", name.text);
-            let diagnostic = Diagnostic::new(Code::Misplaced, name.span, message)
-                .label("cannot jump into it from here");
+            let diagnostic =
+                Diagnostic::new(Code::Misplaced, name.span, message).label("cannot jump into it from here");
             let diagnostic = diagnostic.also(target.span, "the label");
             self.report(diagnostic);
             return None;
@@ -639,11 +500,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         let landing = self.made("leave", name.span);
         self.start(landing);
         for remaining in (regions..self.regions.len()).rev() {
-            let next = if remaining == regions {
-                block
-            } else {
-                self.made("leave", name.span)
-            };
+            let next = if remaining == regions { block } else { self.made("leave", name.span) };
             self.end(Terminator::Leave(next), name.span);
             if remaining != regions {
                 self.start(next);
@@ -681,34 +538,16 @@ impl<'a, 'p> Builder<'a, 'p> {
                         None => self.into(value, target),
                         Some(op) => {
                             let operand = self.value(value);
-                            self.emit(
-                                Some(target),
-                                op,
-                                Immediate::None,
-                                vec![Operand::Var(target), operand],
-                                span,
-                            );
+                            self.emit(Some(target), op, Immediate::None, vec![Operand::Var(target), operand], span);
                         }
                     };
                 };
                 let operand = self.combined(op, value, span, |builder| {
                     let old = builder.temporary();
-                    builder.emit(
-                        Some(old),
-                        Op::GetGlobal,
-                        Immediate::Global(global),
-                        vec![],
-                        place.span,
-                    );
+                    builder.emit(Some(old), Op::GetGlobal, Immediate::Global(global), vec![], place.span);
                     old
                 });
-                self.emit(
-                    None,
-                    Op::SetGlobal,
-                    Immediate::Global(global),
-                    vec![operand],
-                    span,
-                );
+                self.emit(None, Op::SetGlobal, Immediate::Global(global), vec![operand], span);
             }
             ExprKind::Field(object, field) => {
                 let object = self.value(object);
@@ -717,89 +556,45 @@ impl<'a, 'p> Builder<'a, 'p> {
                 };
                 let operand = self.combined(op, value, span, |builder| {
                     let old = builder.temporary();
-                    builder.emit(
-                        Some(old),
-                        Op::GetField,
-                        Immediate::Field(name),
-                        vec![object],
-                        place.span,
-                    );
+                    builder.emit(Some(old), Op::GetField, Immediate::Field(name), vec![object], place.span);
                     old
                 });
-                self.emit(
-                    None,
-                    Op::SetField,
-                    Immediate::Field(name),
-                    vec![object, operand],
-                    span,
-                );
+                self.emit(None, Op::SetField, Immediate::Field(name), vec![object, operand], span);
             }
             ExprKind::Index(collection, index) => {
                 let collection = self.value(collection);
                 let index = self.value(index);
                 let operand = self.combined(op, value, span, |builder| {
                     let old = builder.temporary();
-                    builder.emit(
-                        Some(old),
-                        Op::ReadList,
-                        Immediate::None,
-                        vec![collection, index],
-                        place.span,
-                    );
+                    builder.emit(Some(old), Op::ReadList, Immediate::None, vec![collection, index], place.span);
                     old
                 });
-                self.emit(
-                    None,
-                    Op::SetIndex,
-                    Immediate::None,
-                    vec![collection, index, operand],
-                    span,
-                );
+                self.emit(None, Op::SetIndex, Immediate::None, vec![collection, index, operand], span);
             }
             other => unreachable!("the parser lets nobody assign to {other:?}"),
         }
     }
 
     /// The value to assign: as it is, or combined with the old one.
-    fn combined(
-        &mut self,
-        op: Option<Op>,
-        value: &Expr,
-        span: Span,
-        old: impl FnOnce(&mut Self) -> VarId,
-    ) -> Operand {
+    fn combined(&mut self, op: Option<Op>, value: &Expr, span: Span, old: impl FnOnce(&mut Self) -> VarId) -> Operand {
         let Some(op) = op else {
             return self.value(value);
         };
         let old = old(self);
         let operand = self.value(value);
         let result = self.temporary();
-        self.emit(
-            Some(result),
-            op,
-            Immediate::None,
-            vec![Operand::Var(old), operand],
-            span,
-        );
+        self.emit(Some(result), op, Immediate::None, vec![Operand::Var(old), operand], span);
         Operand::Var(result)
     }
 
     fn while_loop(&mut self, condition: &Expr, body: &Body, span: Span) {
-        let (head, inside, done) = (
-            self.made("while", span),
-            self.made("body", span),
-            self.made("done", span),
-        );
+        let (head, inside, done) = (self.made("while", span), self.made("body", span), self.made("done", span));
         self.open_block(span);
         self.end(Terminator::Goto(head), condition.span);
         self.start(head);
         self.condition(condition, inside, done);
         self.start(inside);
-        self.loops.push(Loop {
-            next: head,
-            done,
-            regions: self.regions.len(),
-        });
+        self.loops.push(Loop { next: head, done, regions: self.regions.len() });
         self.body(body);
         self.loops.pop();
         self.end(Terminator::Goto(head), span);
@@ -818,11 +613,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         for (index, (condition, body)) in arms.iter().enumerate() {
             let last = index + 1 == arms.len() && otherwise.is_none();
             let then = self.made("then", body.span);
-            let other = if last {
-                done
-            } else {
-                self.made("else", body.span)
-            };
+            let other = if last { done } else { self.made("else", body.span) };
             self.open_block(span);
             self.condition(condition, then, other);
             self.start(then);
@@ -840,14 +631,10 @@ impl<'a, 'p> Builder<'a, 'p> {
     }
 
     fn for_loop(&mut self, name: &Name, over: &Over, body: &Body, span: Span) {
-        if let Some(outer) = self
-            .counters
-            .iter()
-            .find(|counter| counter.text == name.text)
-        {
+        if let Some(outer) = self.counters.iter().find(|counter| counter.text == name.text) {
             let message = format!("`{}` counts a loop around this one", name.text);
-            let diagnostic = Diagnostic::new(Code::NotAssignable, name.span, message)
-                .also(outer.span, "the outer loop");
+            let diagnostic =
+                Diagnostic::new(Code::NotAssignable, name.span, message).also(outer.span, "the outer loop");
             self.report(diagnostic);
         }
         let variable = self.local(&name.text);
@@ -856,41 +643,16 @@ impl<'a, 'p> Builder<'a, 'p> {
             Over::Range(from, to) => {
                 let from_operand = self.value(from);
                 let to_operand = self.pinned(to);
-                self.emit(
-                    Some(variable),
-                    Op::Same,
-                    Immediate::None,
-                    vec![from_operand],
-                    from.span,
-                );
+                self.emit(Some(variable), Op::Same, Immediate::None, vec![from_operand], from.span);
                 (variable, to_operand, None, from.span.to(to.span))
             }
             Over::Each(expr) => {
                 let operand = self.value(expr);
-                let (elements, length, counter) =
-                    (self.temporary(), self.temporary(), self.temporary());
-                self.emit(
-                    Some(elements),
-                    Op::Iterate,
-                    Immediate::None,
-                    vec![operand],
-                    expr.span,
-                );
-                self.emit(
-                    Some(length),
-                    Op::Len,
-                    Immediate::None,
-                    vec![Operand::Var(elements)],
-                    expr.span,
-                );
+                let (elements, length, counter) = (self.temporary(), self.temporary(), self.temporary());
+                self.emit(Some(elements), Op::Iterate, Immediate::None, vec![operand], expr.span);
+                self.emit(Some(length), Op::Len, Immediate::None, vec![Operand::Var(elements)], expr.span);
                 let zero = self.constant(Literal::int(0));
-                self.emit(
-                    Some(counter),
-                    Op::Same,
-                    Immediate::None,
-                    vec![zero],
-                    expr.span,
-                );
+                self.emit(Some(counter), Op::Same, Immediate::None, vec![zero], expr.span);
                 (counter, Operand::Var(length), Some(elements), expr.span)
             }
         };
@@ -900,21 +662,8 @@ impl<'a, 'p> Builder<'a, 'p> {
         self.end(Terminator::Goto(head), span);
         self.start(head);
         let more = self.temporary();
-        self.emit(
-            Some(more),
-            Op::Lt,
-            Immediate::None,
-            vec![Operand::Var(counter), limit],
-            over_span,
-        );
-        self.end(
-            Terminator::If {
-                condition: Operand::Var(more),
-                then: inside,
-                other: done,
-            },
-            over_span,
-        );
+        self.emit(Some(more), Op::Lt, Immediate::None, vec![Operand::Var(counter), limit], over_span);
+        self.end(Terminator::If { condition: Operand::Var(more), then: inside, other: done }, over_span);
         self.start(inside);
         if let Some(elements) = collection {
             self.emit(
@@ -925,11 +674,7 @@ impl<'a, 'p> Builder<'a, 'p> {
                 over_span,
             );
         }
-        self.loops.push(Loop {
-            next,
-            done,
-            regions: self.regions.len(),
-        });
+        self.loops.push(Loop { next, done, regions: self.regions.len() });
         self.counters.push(name.clone());
         self.body(body);
         self.counters.pop();
@@ -937,13 +682,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         self.end(Terminator::Goto(next), span);
         self.start(next);
         let one = self.constant(Literal::int(1));
-        self.emit(
-            Some(counter),
-            Op::Add,
-            Immediate::None,
-            vec![Operand::Var(counter), one],
-            over_span,
-        );
+        self.emit(Some(counter), Op::Add, Immediate::None, vec![Operand::Var(counter), one], over_span);
         self.end(Terminator::Goto(head), span);
         self.start(done);
     }
@@ -953,13 +692,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         match self.value(expr) {
             Operand::Var(var) if !self.variables[var.index()].starts_with('_') => {
                 let pinned = self.temporary();
-                self.emit(
-                    Some(pinned),
-                    Op::Same,
-                    Immediate::None,
-                    vec![Operand::Var(var)],
-                    expr.span,
-                );
+                self.emit(Some(pinned), Op::Same, Immediate::None, vec![Operand::Var(var)], expr.span);
                 Operand::Var(pinned)
             }
             operand => operand,
@@ -968,11 +701,7 @@ impl<'a, 'p> Builder<'a, 'p> {
 
     fn leave_loop(&mut self, word: &str, span: Span, to: impl FnOnce(&Loop) -> BlockId) {
         let Some(enclosing) = self.loops.last() else {
-            let diagnostic = Diagnostic::new(
-                Code::Misplaced,
-                span,
-                format!("`{word}` stands outside a loop"),
-            );
+            let diagnostic = Diagnostic::new(Code::Misplaced, span, format!("`{word}` stands outside a loop"));
             return self.report(diagnostic);
         };
         let (block, regions) = (to(enclosing), enclosing.regions);
@@ -985,29 +714,16 @@ impl<'a, 'p> Builder<'a, 'p> {
         self.region_count += 1;
         self.body(body);
         self.regions.pop();
-        let end = Span {
-            start: body.span.end.saturating_sub(1),
-            end: body.span.end,
-        };
+        let end = Span { start: body.span.end.saturating_sub(1), end: body.span.end };
         self.end(Terminator::Leave(after), end);
     }
 
     fn try_region(&mut self, body: &Body, name: Option<&Name>, handler: &Body, span: Span) {
         let error = name.map(|name| self.local(&name.text));
-        let (inside, caught, done) = (
-            self.made("try", body.span),
-            self.made("catch", handler.span),
-            self.made("done", span),
-        );
+        let (inside, caught, done) =
+            (self.made("try", body.span), self.made("catch", handler.span), self.made("done", span));
         self.open_block(span);
-        self.end(
-            Terminator::Enter {
-                guard: Guard::Failure(error),
-                body: inside,
-                handler: caught,
-            },
-            span,
-        );
+        self.end(Terminator::Enter { guard: Guard::Failure(error), body: inside, handler: caught }, span);
         self.start(inside);
         self.guarded(body, done);
         self.start(caught);
@@ -1022,14 +738,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         self.open_block(span);
         for body in &alternatives[..last] {
             let (inside, other) = (self.made("either", body.span), self.made("or", body.span));
-            self.end(
-                Terminator::Enter {
-                    guard: Guard::Retry,
-                    body: inside,
-                    handler: other,
-                },
-                body.span,
-            );
+            self.end(Terminator::Enter { guard: Guard::Retry, body: inside, handler: other }, body.span);
             self.start(inside);
             self.guarded(body, done);
             self.start(other);
@@ -1045,29 +754,19 @@ impl<'a, 'p> Builder<'a, 'p> {
         let Some(&callee) = self.scope.functions.get(&name.text) else {
             let message = format!("there is no function `{}` to add as an event", name.text);
             let diagnostic = Diagnostic::new(Code::UnknownFunction, name.span, message);
-            let diagnostic =
-                diagnostic.suggest(&name.text, self.scope.functions.keys().map(|name| &**name));
+            let diagnostic = diagnostic.suggest(&name.text, self.scope.functions.keys().map(|name| &**name));
             return self.report(diagnostic);
         };
         if callee.parameters != args.len() {
             return self.wrong_count(name, callee, args.len(), span);
         }
-        let op = if after.is_some() {
-            Op::AddAfter
-        } else {
-            Op::AddEvent
-        };
+        let op = if after.is_some() { Op::AddAfter } else { Op::AddEvent };
         self.emit(None, op, Immediate::Function(callee.id), operands, span);
     }
 
     /// Names for suggestions: everything that a value can be read from.
     pub(super) fn readable(&self) -> HashSet<&str> {
         let scope = &*self.scope;
-        self.locals
-            .keys()
-            .chain(scope.globals.keys())
-            .chain(scope.constants.keys())
-            .map(|name| &**name)
-            .collect()
+        self.locals.keys().chain(scope.globals.keys()).chain(scope.constants.keys()).map(|name| &**name).collect()
     }
 }

@@ -21,20 +21,11 @@ pub(super) fn lower(stmts: &[Stmt], program: &mut Program) -> Vec<Diagnostic> {
         pure: false,
         span: Span::default(),
     };
-    let mut lowering = Core {
-        program,
-        function,
-        variables: HashMap::new(),
-        labels: HashMap::new(),
-        diagnostics: Vec::new(),
-    };
+    let mut lowering =
+        Core { program, function, variables: HashMap::new(), labels: HashMap::new(), diagnostics: Vec::new() };
     lowering.labels(stmts);
     lowering.blocks(stmts);
-    let Core {
-        function,
-        diagnostics,
-        ..
-    } = lowering;
+    let Core { function, diagnostics, .. } = lowering;
     program.functions.push(function);
     diagnostics
 }
@@ -58,17 +49,19 @@ impl Core<'_> {
             count += 1;
             if let Some(&(_, first)) = self.labels.get(&name.text) {
                 let message = format!("the label `{}` is there twice", name.text);
-                self.diagnostics.push(
-                    Diagnostic::new(Code::Duplicate, name.span, message).also(first, "first here"),
-                );
+                self.diagnostics.push(Diagnostic::new(Code::Duplicate, name.span, message).also(first, "first here"));
             } else {
                 self.labels.insert(Arc::clone(&name.text), (id, name.span));
             }
         }
         if count == 0 {
             self.diagnostics.push(
-                Diagnostic::new(Code::Unfinished, stmts.first().map_or(Span::default(), |stmt| stmt.span), "the program has no blocks")
-                    .help("start with a label, as in `start:`, or with a function, as in `fn main() { … }`"),
+                Diagnostic::new(
+                    Code::Unfinished,
+                    stmts.first().map_or(Span::default(), |stmt| stmt.span),
+                    "the program has no blocks",
+                )
+                .help("start with a label, as in `start:`, or with a function, as in `fn main() { … }`"),
             );
         }
     }
@@ -91,43 +84,24 @@ impl Core<'_> {
                         "a block ends with its first `goto`, `if`, `print_and_stop` or `promote`; give the next one a label",
                     )
                 } else {
-                    Diagnostic::new(
-                        Code::Misplaced,
-                        stmt.span,
-                        "this stands before the first label",
-                    )
-                    .label("belongs to no block")
+                    Diagnostic::new(Code::Misplaced, stmt.span, "this stands before the first label")
+                        .label("belongs to no block")
                 };
                 self.diagnostics.push(diagnostic);
                 continue;
             };
             if let StmtKind::Assign { place, value, .. } = &stmt.kind {
                 let (name, mut ops) = (name.clone(), std::mem::take(ops));
-                if let (ExprKind::Name(target), Some((op, args))) =
-                    (&place.kind, self.operation(value))
-                {
+                if let (ExprKind::Name(target), Some((op, args))) = (&place.kind, self.operation(value)) {
                     let target = Some(self.variable(target));
-                    ops.push(Assign {
-                        target,
-                        op,
-                        immediate: Immediate::None,
-                        args,
-                        span: value.span,
-                    });
+                    ops.push(Assign { target, op, immediate: Immediate::None, args, span: value.span });
                 }
                 open = Some((name, ops));
                 continue;
             }
             let (name, ops) = open.take().expect("a block is open");
             let terminator = self.terminator(stmt);
-            self.push_block(
-                name,
-                ops,
-                End {
-                    terminator,
-                    span: stmt.span,
-                },
-            );
+            self.push_block(name, ops, End { terminator, span: stmt.span });
         }
         if let Some(block) = open {
             self.unfinished(block);
@@ -135,54 +109,36 @@ impl Core<'_> {
     }
 
     fn push_block(&mut self, name: Name, ops: Vec<Assign>, end: End) {
-        self.function.blocks.push(Block {
-            label: name.text,
-            ops,
-            end,
-            span: name.span,
-        });
+        self.function.blocks.push(Block { label: name.text, ops, end, span: name.span });
     }
 
     fn unfinished(&mut self, (name, ops): (Name, Vec<Assign>)) {
         self.diagnostics.push(
-            Diagnostic::new(Code::Unfinished, name.span, format!("the block `{}` does not say where to go on", name.text))
-                .label("there is no falling through to the next block")
-                .help("end it with `goto L`, `if v goto L1 else goto L2`, `print_and_stop(v)` or `promote(v) goto L`"),
+            Diagnostic::new(
+                Code::Unfinished,
+                name.span,
+                format!("the block `{}` does not say where to go on", name.text),
+            )
+            .label("there is no falling through to the next block")
+            .help("end it with `goto L`, `if v goto L1 else goto L2`, `print_and_stop(v)` or `promote(v) goto L`"),
         );
         let span = name.span;
-        self.push_block(
-            name,
-            ops,
-            End {
-                terminator: Terminator::Retry,
-                span,
-            },
-        );
+        self.push_block(name, ops, End { terminator: Terminator::Retry, span });
     }
 
     fn terminator(&mut self, stmt: &Stmt) -> Terminator {
         let zero = Operand::Const(self.program.constants.intern(Literal::int(0)));
         match &stmt.kind {
             StmtKind::Goto(label) => Terminator::Goto(self.label(label)),
-            StmtKind::Branch {
-                condition,
-                then,
-                other,
-            } => Terminator::If {
+            StmtKind::Branch { condition, then, other } => Terminator::If {
                 condition: self.operand(condition).unwrap_or(zero),
                 then: self.label(then),
                 other: self.label(other),
             },
-            StmtKind::PrintAndStop(value) => {
-                Terminator::PrintAndStop(self.operand(value).unwrap_or(zero))
+            StmtKind::PrintAndStop(value) => Terminator::PrintAndStop(self.operand(value).unwrap_or(zero)),
+            StmtKind::Promote { value, then: Some(then) } => {
+                Terminator::Promote { value: self.operand(value).unwrap_or(zero), then: self.label(then) }
             }
-            StmtKind::Promote {
-                value,
-                then: Some(then),
-            } => Terminator::Promote {
-                value: self.operand(value).unwrap_or(zero),
-                then: self.label(then),
-            },
             other => unreachable!("the parser makes no {other:?} in a core program"),
         }
     }
@@ -192,10 +148,8 @@ impl Core<'_> {
             return id;
         }
         let message = format!("there is no label `{}`", name.text);
-        let diagnostic =
-            Diagnostic::new(Code::UnknownLabel, name.span, message).label("jumps to nowhere");
-        self.diagnostics
-            .push(diagnostic.suggest(&name.text, self.labels.keys().map(|label| &**label)));
+        let diagnostic = Diagnostic::new(Code::UnknownLabel, name.span, message).label("jumps to nowhere");
+        self.diagnostics.push(diagnostic.suggest(&name.text, self.labels.keys().map(|label| &**label)));
         BlockId(0)
     }
 
@@ -225,26 +179,22 @@ impl Core<'_> {
         let (message, help) = match &expr.kind {
             ExprKind::Name(name) => return Some(Operand::Var(self.variable(name))),
             ExprKind::Literal(_) | ExprKind::List(_) => {
-                return self
-                    .literal(expr)
-                    .map(|literal| Operand::Const(self.program.constants.intern(literal)));
+                return self.literal(expr).map(|literal| Operand::Const(self.program.constants.intern(literal)));
             }
             ExprKind::Paren(inner) => return self.operand(inner),
             ExprKind::Call(..) => (
                 "a program of labelled blocks cannot call functions",
                 "put the code into `fn main() { … }` to call functions",
             ),
-            ExprKind::Field(..) => (
-                "a program of labelled blocks has no objects",
-                "put the code into `fn main() { … }` to use objects",
-            ),
+            ExprKind::Field(..) => {
+                ("a program of labelled blocks has no objects", "put the code into `fn main() { … }` to use objects")
+            }
             _ => (
                 "one operation at a time in a program of labelled blocks",
                 "give the inner operation a variable of its own, or put the code into `fn main() { … }`",
             ),
         };
-        self.diagnostics
-            .push(Diagnostic::new(Code::NotCore, expr.span, message).help(help));
+        self.diagnostics.push(Diagnostic::new(Code::NotCore, expr.span, message).help(help));
         None
     }
 
@@ -253,18 +203,11 @@ impl Core<'_> {
             ExprKind::Literal(literal) => Some(literal.clone()),
             ExprKind::List(items) => {
                 let items: Vec<_> = items.iter().map(|item| self.literal(item)).collect();
-                items
-                    .into_iter()
-                    .collect::<Option<Vec<_>>>()
-                    .map(|items| Literal::List(items.into()))
+                items.into_iter().collect::<Option<Vec<_>>>().map(|items| Literal::List(items.into()))
             }
             _ => {
-                let diagnostic = Diagnostic::new(
-                    Code::NotConstant,
-                    expr.span,
-                    "a list literal holds constants only",
-                )
-                .label("not a constant");
+                let diagnostic = Diagnostic::new(Code::NotConstant, expr.span, "a list literal holds constants only")
+                    .label("not a constant");
                 self.diagnostics.push(diagnostic);
                 None
             }

@@ -17,21 +17,9 @@ use crate::syntax::ast::{self, Expr, ExprKind, Item, Name};
 
 /// The functions that are called by convention, with the number of their parameters and what calls them.
 const ENTRY_POINTS: [(&str, usize, &str); 3] = [
-    (
-        "main",
-        0,
-        "`main` is the first event and takes no arguments",
-    ),
-    (
-        "record",
-        1,
-        "`record` is called with each record of the input",
-    ),
-    (
-        "finish",
-        0,
-        "`finish` runs after all events and takes no arguments",
-    ),
+    ("main", 0, "`main` is the first event and takes no arguments"),
+    ("record", 1, "`record` is called with each record of the input"),
+    ("finish", 0, "`finish` runs after all events and takes no arguments"),
 ];
 
 /// All that the body of a function may refer to.
@@ -74,15 +62,13 @@ pub(super) fn lower(items: &[Item], program: &mut Program) -> Vec<Diagnostic> {
         declared_constants: HashMap::new(),
         program,
     };
-    let fields = ERROR_FIELDS
-        .iter()
-        .map(|field| scope.program.names.intern(field))
-        .collect();
-    scope.program.types.push(ObjectType {
-        name: "Error".into(),
-        fields,
-        span: Span::default(),
-    });
+    let fields = ERROR_FIELDS.iter().map(|field| scope.program.names.intern(field)).collect();
+    scope.program.types.push(ObjectType { name: "Error".into(), fields, span: Span::default() });
+    if !items.iter().any(|item| matches!(item, Item::Function(_))) {
+        let span = items.first().map_or(Span::default(), Item::span);
+        let diagnostic = Diagnostic::new(Code::Unfinished, span, "the program has no functions");
+        scope.diagnostics.push(diagnostic.help("a program starts with `fn main() { … }`"));
+    }
     scope.declare(items);
     scope.constant_values(items);
     scope.functions(items);
@@ -102,9 +88,7 @@ impl Scope<'_> {
             };
             if let Some(&first) = names.get(&name.text) {
                 let message = format!("the name `{}` is declared twice", name.text);
-                self.diagnostics.push(
-                    Diagnostic::new(Code::Duplicate, name.span, message).also(first, "first here"),
-                );
+                self.diagnostics.push(Diagnostic::new(Code::Duplicate, name.span, message).also(first, "first here"));
             } else {
                 names.insert(Arc::clone(&name.text), name.span);
             }
@@ -117,9 +101,7 @@ impl Scope<'_> {
                     };
                     functions += 1;
                     self.entry_point(function);
-                    self.functions
-                        .entry(Arc::clone(&function.name.text))
-                        .or_insert(callee);
+                    self.functions.entry(Arc::clone(&function.name.text)).or_insert(callee);
                 }
                 Item::Object { name, fields, span } => self.object(name, fields, *span),
                 Item::Shared { name, .. } => {
@@ -132,8 +114,7 @@ impl Scope<'_> {
                     self.globals.entry(Arc::clone(&name.text)).or_insert(id);
                 }
                 Item::Const { name, .. } => {
-                    self.declared_constants
-                        .insert(Arc::clone(&name.text), name.span);
+                    self.declared_constants.insert(Arc::clone(&name.text), name.span);
                 }
             }
         }
@@ -141,10 +122,7 @@ impl Scope<'_> {
 
     fn entry_point(&mut self, function: &ast::Function) {
         let count = function.parameters.len();
-        let Some((name, wanted, what)) = ENTRY_POINTS
-            .iter()
-            .find(|(name, ..)| *name == &*function.name.text)
-        else {
+        let Some((name, wanted, what)) = ENTRY_POINTS.iter().find(|(name, ..)| *name == &*function.name.text) else {
             return;
         };
         if count != *wanted {
@@ -152,8 +130,7 @@ impl Scope<'_> {
                 "`{name}` must have {wanted} parameter{}, but has {count}",
                 if *wanted == 1 { "" } else { "s" }
             );
-            self.diagnostics
-                .push(Diagnostic::new(Code::WrongArity, function.head, message).help(*what));
+            self.diagnostics.push(Diagnostic::new(Code::WrongArity, function.head, message).help(*what));
         }
     }
 
@@ -163,18 +140,13 @@ impl Scope<'_> {
             let id = self.program.names.intern(&field.text);
             if ids.contains(&id) {
                 let message = format!("the field `{}` is there twice", field.text);
-                self.diagnostics
-                    .push(Diagnostic::new(Code::Duplicate, field.span, message));
+                self.diagnostics.push(Diagnostic::new(Code::Duplicate, field.span, message));
             } else {
                 ids.push(id);
             }
         }
         let id = TypeId::from(self.program.types.len());
-        self.program.types.push(ObjectType {
-            name: Arc::clone(&name.text),
-            fields: ids,
-            span,
-        });
+        self.program.types.push(ObjectType { name: Arc::clone(&name.text), fields: ids, span });
         self.types.entry(Arc::clone(&name.text)).or_insert(id);
     }
 
@@ -185,9 +157,7 @@ impl Scope<'_> {
             };
             match self.constant(value) {
                 Some(literal) => {
-                    self.constants
-                        .entry(Arc::clone(&name.text))
-                        .or_insert((literal, name.span));
+                    self.constants.entry(Arc::clone(&name.text)).or_insert((literal, name.span));
                 }
                 None => {
                     self.broken.insert(Arc::clone(&name.text));
@@ -212,16 +182,7 @@ impl Scope<'_> {
         let initialisers: Vec<_> = items
             .iter()
             .filter_map(|item| {
-                if let Item::Shared {
-                    name,
-                    value: Some(value),
-                    ..
-                } = item
-                {
-                    Some((name, value))
-                } else {
-                    None
-                }
+                if let Item::Shared { name, value: Some(value), .. } = item { Some((name, value)) } else { None }
             })
             .collect();
         let explicit = self.functions.get(INITIALISER).map(|callee| callee.id);
@@ -246,9 +207,7 @@ impl Scope<'_> {
             return;
         };
         let message = format!("the {what} `{}` has the name of a {other}", name.text);
-        self.diagnostics.push(
-            Diagnostic::new(Code::Duplicate, name.span, message).also(span, format!("the {other}")),
-        );
+        self.diagnostics.push(Diagnostic::new(Code::Duplicate, name.span, message).also(span, format!("the {other}")));
     }
 
     /// Whether this names a constant, known or not.
@@ -275,18 +234,16 @@ impl Scope<'_> {
                 };
                 let diagnostic = Diagnostic::new(Code::NotConstant, expr.span, message)
                     .label("must be known before the program runs");
-                self.diagnostics
-                    .push(diagnostic.suggest(name, self.constants.keys().map(|name| &**name)));
+                self.diagnostics.push(diagnostic.suggest(name, self.constants.keys().map(|name| &**name)));
                 return None;
             }
             ExprKind::Neg(inner) => (Op::Neg, vec![&**inner]),
             ExprKind::Binary(op, left, right) => (*op, vec![&**left, &**right]),
             ExprKind::Index(list, index) => (Op::ReadList, vec![&**list, &**index]),
             _ => {
-                let diagnostic =
-                    Diagnostic::new(Code::NotConstant, expr.span, "this is not a constant")
-                        .label("must be known before the program runs")
-                        .help("a constant is made of literals, other constants and arithmetic");
+                let diagnostic = Diagnostic::new(Code::NotConstant, expr.span, "this is not a constant")
+                    .label("must be known before the program runs")
+                    .help("a constant is made of literals, other constants and arithmetic");
                 self.diagnostics.push(diagnostic);
                 return None;
             }
@@ -313,16 +270,10 @@ impl Scope<'_> {
         for item in items {
             match &item.kind {
                 // What is not even meant as a constant gets advice about lists rather than about constants.
-                ExprKind::Name(name)
-                    if !self.constants.contains_key(name) && !self.broken.contains(name) =>
-                {
+                ExprKind::Name(name) if !self.constants.contains_key(name) && !self.broken.contains(name) => {
                     wrong.get_or_insert(item.span);
                 }
-                ExprKind::Call(..)
-                | ExprKind::Field(..)
-                | ExprKind::And(..)
-                | ExprKind::Or(..)
-                | ExprKind::Not(..) => {
+                ExprKind::Call(..) | ExprKind::Field(..) | ExprKind::And(..) | ExprKind::Or(..) | ExprKind::Not(..) => {
                     wrong.get_or_insert(item.span);
                 }
                 _ => values.push(self.constant(item)),
@@ -330,20 +281,13 @@ impl Scope<'_> {
         }
         if let Some(span) = wrong {
             self.diagnostics.push(
-                Diagnostic::new(
-                    Code::NotConstant,
-                    span,
-                    "a list literal holds constants only",
-                )
-                .label("not a constant")
-                .help("a list of computed values is `list(a, b, …)`"),
+                Diagnostic::new(Code::NotConstant, span, "a list literal holds constants only")
+                    .label("not a constant")
+                    .help("a list of computed values is `list(a, b, …)`"),
             );
             return None;
         }
-        values
-            .into_iter()
-            .collect::<Option<Vec<_>>>()
-            .map(|values| Literal::List(values.into()))
+        values.into_iter().collect::<Option<Vec<_>>>().map(|values| Literal::List(values.into()))
     }
 
     /// Reports the first thing in a function declared pure that makes its result depend on more than its arguments, or that others
@@ -359,25 +303,16 @@ impl Scope<'_> {
                     (Effect::Context | Effect::Output, _) => {
                         Some(format!("`{}` is no pure operation", assign.op.name()))
                     }
-                    (_, Immediate::Function(callee))
-                        if !self.program.functions[callee.index()].pure =>
-                    {
-                        Some(format!(
-                            "`{}` is not declared pure",
-                            self.program.functions[callee.index()].name
-                        ))
+                    (_, Immediate::Function(callee)) if !self.program.functions[callee.index()].pure => {
+                        Some(format!("`{}` is not declared pure", self.program.functions[callee.index()].name))
                     }
-                    (_, Immediate::Host(host)) if !self.program.hosts[host.index()].pure => Some(
-                        format!("`{}` is not pure", self.program.hosts[host.index()].name),
-                    ),
+                    (_, Immediate::Host(host)) if !self.program.hosts[host.index()].pure => {
+                        Some(format!("`{}` is not pure", self.program.hosts[host.index()].name))
+                    }
                     (_, Immediate::Global(global))
-                        if assign.op == Op::SetGlobal
-                            || self.program.globals[global.index()].assigned =>
+                        if assign.op == Op::SetGlobal || self.program.globals[global.index()].assigned =>
                     {
-                        Some(format!(
-                            "`{}` is shared and may change",
-                            self.program.globals[global.index()].name
-                        ))
+                        Some(format!("`{}` is shared and may change", self.program.globals[global.index()].name))
                     }
                     _ => None,
                 };
@@ -385,24 +320,14 @@ impl Scope<'_> {
                     wrong.get_or_insert((assign.span, what));
                 }
             }
-            if matches!(
-                block.end.terminator,
-                Terminator::Retry | Terminator::PrintAndStop(_)
-            ) {
-                wrong.get_or_insert((
-                    block.end.span,
-                    "a pure function returns or raises".to_owned(),
-                ));
+            if matches!(block.end.terminator, Terminator::Retry | Terminator::PrintAndStop(_)) {
+                wrong.get_or_insert((block.end.span, "a pure function returns or raises".to_owned()));
             }
         }
         if let Some((span, what)) = wrong {
-            let message = format!(
-                "the function `{}` is declared pure, but is not",
-                function.name
-            );
-            let diagnostic = Diagnostic::new(Code::NotPure, span, message)
-                .label(what)
-                .also(function.span, "declared here");
+            let message = format!("the function `{}` is declared pure, but is not", function.name);
+            let diagnostic =
+                Diagnostic::new(Code::NotPure, span, message).label(what).also(function.span, "declared here");
             self.diagnostics.push(diagnostic);
         }
     }

@@ -48,17 +48,9 @@ impl Builder<'_, '_> {
         let span = expr.span;
         match &expr.kind {
             ExprKind::Paren(inner) => self.into(inner, target),
-            ExprKind::Name(name)
-                if self.scope.globals.contains_key(name) && !self.locals.contains_key(name) =>
-            {
+            ExprKind::Name(name) if self.scope.globals.contains_key(name) && !self.locals.contains_key(name) => {
                 let global = self.scope.globals[name];
-                self.emit(
-                    Some(target),
-                    Op::GetGlobal,
-                    Immediate::Global(global),
-                    vec![],
-                    span,
-                );
+                self.emit(Some(target), Op::GetGlobal, Immediate::Global(global), vec![], span);
             }
             ExprKind::Literal(_) | ExprKind::List(_) | ExprKind::Name(_) => {
                 let operand = self.value(expr);
@@ -71,13 +63,7 @@ impl Builder<'_, '_> {
             ExprKind::Not(inner) => {
                 let operand = self.value(inner);
                 let zero = self.constant(Literal::int(0));
-                self.emit(
-                    Some(target),
-                    Op::Eq,
-                    Immediate::None,
-                    vec![operand, zero],
-                    span,
-                );
+                self.emit(Some(target), Op::Eq, Immediate::None, vec![operand, zero], span);
             }
             ExprKind::Binary(op, left, right) => {
                 let args = vec![self.value(left), self.value(right)];
@@ -92,13 +78,7 @@ impl Builder<'_, '_> {
             ExprKind::Field(object, field) => {
                 let object = self.value(object);
                 if let Some(name) = self.field(field) {
-                    self.emit(
-                        Some(target),
-                        Op::GetField,
-                        Immediate::Field(name),
-                        vec![object],
-                        span,
-                    );
+                    self.emit(Some(target), Op::GetField, Immediate::Field(name), vec![object], span);
                 }
             }
             ExprKind::Call(name, args) => self.call(name, args, Some(target), span),
@@ -107,9 +87,7 @@ impl Builder<'_, '_> {
 
     /// A call whose result nobody wants.
     pub(super) fn effect(&mut self, expr: &Expr) {
-        let ExprKind::Call(name, args) = &expr.kind else {
-            unreachable!("only calls stand alone")
-        };
+        let ExprKind::Call(name, args) = &expr.kind else { unreachable!("only calls stand alone") };
         self.call(name, args, None, expr.span);
     }
 
@@ -118,30 +96,14 @@ impl Builder<'_, '_> {
         // The target may occur on the right, so the left side cannot be kept in it.
         let result = self.temporary();
         self.into(left, result);
-        let (more, done) = (
-            self.made(if and { "and" } else { "or" }, span),
-            self.made("endlogic", span),
-        );
+        let (more, done) = (self.made(if and { "and" } else { "or" }, span), self.made("endlogic", span));
         let (then, other) = if and { (more, done) } else { (done, more) };
-        self.end(
-            Terminator::If {
-                condition: Operand::Var(result),
-                then,
-                other,
-            },
-            left.span,
-        );
+        self.end(Terminator::If { condition: Operand::Var(result), then, other }, left.span);
         self.start(more);
         self.into(right, result);
         self.end(Terminator::Goto(done), right.span);
         self.start(done);
-        self.emit(
-            Some(target),
-            Op::Same,
-            Immediate::None,
-            vec![Operand::Var(result)],
-            span,
-        );
+        self.emit(Some(target), Op::Same, Immediate::None, vec![Operand::Var(result)], span);
     }
 
     /// Ends the open block by going to `then` if the expression is not 0, else to `other`.
@@ -167,14 +129,7 @@ impl Builder<'_, '_> {
             }
             _ => {
                 let condition = self.value(expr);
-                self.end(
-                    Terminator::If {
-                        condition,
-                        then,
-                        other,
-                    },
-                    expr.span,
-                );
+                self.end(Terminator::If { condition, then, other }, expr.span);
             }
         }
     }
@@ -200,53 +155,28 @@ impl Builder<'_, '_> {
             if callee.parameters != args.len() {
                 return self.wrong_count(name, callee, args.len(), span);
             }
-            self.emit(
-                target,
-                Op::Call,
-                Immediate::Function(callee.id),
-                operands,
-                span,
-            );
+            self.emit(target, Op::Call, Immediate::Function(callee.id), operands, span);
         } else if let Some(&id) = self.scope.types.get(&name.text) {
             let declared = &self.scope.program.types[id.index()];
             let (fields, declared_span) = (declared.fields.len(), declared.span);
             if fields != args.len() {
-                let message = format!(
-                    "`{}` has {fields} field{}, but got {}",
-                    name.text,
-                    plural(fields),
-                    values(args.len())
-                );
-                return self.report(
-                    Diagnostic::new(Code::WrongArity, span, message)
-                        .also(declared_span, "declared here"),
-                );
+                let message =
+                    format!("`{}` has {fields} field{}, but got {}", name.text, plural(fields), values(args.len()));
+                return self
+                    .report(Diagnostic::new(Code::WrongArity, span, message).also(declared_span, "declared here"));
             }
             self.emit(target, Op::Construct, Immediate::Type(id), operands, span);
         } else if let Some(&id) = self.scope.hosts.get(&name.text) {
-            if let Some(arity) = self.scope.program.hosts[id.index()]
-                .arity
-                .filter(|&arity| arity != args.len())
-            {
-                let message = format!(
-                    "`{}` takes {arity} argument{}, but got {}",
-                    name.text,
-                    plural(arity),
-                    args.len()
-                );
+            if let Some(arity) = self.scope.program.hosts[id.index()].arity.filter(|&arity| arity != args.len()) {
+                let message =
+                    format!("`{}` takes {arity} argument{}, but got {}", name.text, plural(arity), args.len());
                 return self.report(Diagnostic::new(Code::WrongArity, span, message));
             }
             self.emit(target, Op::CallHost, Immediate::Host(id), operands, span);
         } else if let Some(op) = Op::called(&name.text) {
             if !op.arity().allows(args.len()) {
-                let message = format!(
-                    "`{}` takes {}, but got {}",
-                    name.text,
-                    op.arity(),
-                    args.len()
-                );
-                return self
-                    .report(Diagnostic::new(Code::WrongArity, span, message).help(op.doc()));
+                let message = format!("`{}` takes {}, but got {}", name.text, op.arity(), args.len());
+                return self.report(Diagnostic::new(Code::WrongArity, span, message).help(op.doc()));
             }
             if target.is_none() && op.folds() && op != Op::Assert {
                 let message = format!("the result of `{}` is thrown away", name.text);
@@ -263,10 +193,7 @@ impl Builder<'_, '_> {
                 .chain(self.scope.types.keys())
                 .chain(self.scope.hosts.keys())
                 .map(|name| &**name);
-            let operations = Op::ALL
-                .iter()
-                .filter(|op| op.notation() == Notation::Call)
-                .map(|op| op.name());
+            let operations = Op::ALL.iter().filter(|op| op.notation() == Notation::Call).map(|op| op.name());
             let diagnostic = diagnostic.suggest(&name.text, own.chain(operations));
             self.report(diagnostic);
         }
@@ -274,14 +201,8 @@ impl Builder<'_, '_> {
 
     pub(super) fn wrong_count(&mut self, name: &Name, callee: Callee, got: usize, span: Span) {
         let wanted = callee.parameters;
-        let message = format!(
-            "`{}` takes {wanted} argument{}, but got {got}",
-            name.text,
-            plural(wanted)
-        );
-        self.report(
-            Diagnostic::new(Code::WrongArity, span, message).also(callee.span, "declared here"),
-        );
+        let message = format!("`{}` takes {wanted} argument{}, but got {got}", name.text, plural(wanted));
+        self.report(Diagnostic::new(Code::WrongArity, span, message).also(callee.span, "declared here"));
     }
 
     fn unknown(&mut self, name: &str, span: Span) {
@@ -289,19 +210,11 @@ impl Builder<'_, '_> {
         if self.scope.declares_constant(name).is_some() {
             return;
         }
-        let diagnostic = Diagnostic::new(
-            Code::UnknownName,
-            span,
-            format!("there is no variable `{name}`"),
-        );
+        let diagnostic = Diagnostic::new(Code::UnknownName, span, format!("there is no variable `{name}`"));
         let diagnostic = if self.scope.functions.contains_key(name) || Op::called(name).is_some() {
-            diagnostic
-                .label("a function, not a value")
-                .help(format!("call it: `{name}(…)`"))
+            diagnostic.label("a function, not a value").help(format!("call it: `{name}(…)`"))
         } else {
-            diagnostic
-                .label("never set in this function")
-                .suggest(name, self.readable())
+            diagnostic.label("never set in this function").suggest(name, self.readable())
         };
         self.report(diagnostic);
     }

@@ -21,11 +21,7 @@ use crate::syntax::ast::File;
 pub const INITIALISER: &str = "_init";
 
 /// Lowers a tree that was parsed without mistakes. The program is of use only if no diagnostic is an error.
-pub fn lower(
-    file: &File,
-    source: &Arc<Source>,
-    hosts: &[HostFunction],
-) -> (Program, Vec<Diagnostic>) {
+pub fn lower(file: &File, source: &Arc<Source>, hosts: &[HostFunction]) -> (Program, Vec<Diagnostic>) {
     let mut program = Program {
         source: Arc::clone(source),
         kind: file.kind,

@@ -11,27 +11,20 @@ use crate::{check, compile};
 fn lowered(text: &str, expected: Expect) {
     let source = Source::new("test.flow", text);
     let program = compile(&source).unwrap_or_else(|diagnostics| {
-        let messages: Vec<_> = diagnostics
-            .iter()
-            .map(|d| d.render(&source, false))
-            .collect();
+        let messages: Vec<_> = diagnostics.iter().map(|d| d.render(&source, false)).collect();
         panic!("{}", messages.join("\n"))
     });
     well_formed(&program).expect("the lowering keeps the rules");
     let printed = print::program(&program, |_, _| None);
     expected.assert_eq(&printed);
-    let again =
-        compile(&Source::new("again.flow", printed.clone())).expect("what was printed parses");
+    let again = compile(&Source::new("again.flow", printed.clone())).expect("what was printed parses");
     assert_eq!(print::program(&again, |_, _| None), printed);
 }
 
 /// All that is said against a program.
 fn mistakes(text: &str, expected: Expect) {
     let source = Source::new("test.flow", text);
-    let all: Vec<_> = check(&source, &[])
-        .iter()
-        .map(|d| d.render(&source, false))
-        .collect();
+    let all: Vec<_> = check(&source, &[]).iter().map(|d| d.render(&source, false)).collect();
     expected.assert_eq(&all.join("\n"));
 }
 
