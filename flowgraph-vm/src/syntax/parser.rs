@@ -950,6 +950,12 @@ impl<'a> Parser<'a> {
     }
 
     fn name_operand(&mut self) -> Parsed<Expr> {
+        if !self.core && self.is_word("not") {
+            let diagnostic = Diagnostic::new(Code::Syntax, self.span(), "`not` needs brackets here")
+                .label("binds less tightly than the operator before it")
+                .help("write `(not …)`");
+            return Err(self.report(diagnostic));
+        }
         let name = self.name("a value")?;
         Ok(Expr { kind: ExprKind::Name(name.text), span: name.span, height: 1 })
     }
