@@ -191,6 +191,11 @@ pub(crate) fn logged_objects(tx: &Attempt, owns: &dyn Fn(usize) -> bool, list: &
     }
 }
 
+/// Whether the attempt can no longer be aborted by others, so that it may do what cannot be undone.
+pub(crate) fn is_irrevocable(tx: &Attempt) -> bool {
+    tx.mode == optimist_stm::attempt::Mode::Irrevocable
+}
+
 /// Runs `body` as a transaction of its own, under the protocol in force, as often as it takes to commit.
 ///
 /// # Errors
