@@ -162,8 +162,6 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) regime: u64,
     /// How this attempt runs.
     pub mode: Mode,
-    /// Between begin and the end of an attempt.
-    running: bool,
     /// Whether the protocol in force is one whose fast path [`Any`](crate::protocol::Any) has inlined.
     pub(crate) inlined: bool,
     /// Whether there is anything to be done after the commit: values to hand over, an age to forget.
@@ -203,7 +201,6 @@ impl<A: Atomics> Attempt<A> {
             slot,
             regime: 0,
             mode: Mode::Update,
-            running: false,
             inlined: false,
             untidy: false,
             domain: domain.clone(),
@@ -237,13 +234,14 @@ impl<A: Atomics> Attempt<A> {
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
     #[inline(always)]
     pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
-        debug_assert!(!self.running);
         // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
         self.slot.active.store(now, Ordering::Relaxed);
         A::light();
         // After the fence, so that what is known about them here is still known to the compiler in `begin`.
-        self.running = true;
-        self.mode = mode;
+        // The mode is hardly ever another one, and a store costs more than a comparison where a locked instruction follows.
+        if self.mode != mode {
+            self.mode = mode;
+        }
         self.snapshot = now;
     }
 
@@ -251,13 +249,13 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.running
+        // Relaxed: only the owner writes it.
+        self.slot.active.load(Ordering::Relaxed) != IDLE
     }
 
     /// Publishes that the transaction has ended.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
-        self.running = false;
         // Release pairs with the acquire in `Domain::oldest_active`: the reads of this transaction happen before whatever is
         // freed because it is over.
         self.slot.active.store(IDLE, Ordering::Release);
