@@ -99,7 +99,8 @@ fn expected(csv: &str) -> String {
     let mut text = "airport  departures  arrivals  delay  worst     miles\n".to_owned();
     for (name, s) in sorted(airports) {
         let mean = s.delay.div_euclid(s.departures + s.arrivals);
-        text += &format!("{name:7} {:11} {:9} {mean:6} {:6} {:9}\n", s.departures, s.arrivals, s.worst.unwrap(), s.miles);
+        text +=
+            &format!("{name:7} {:11} {:9} {mean:6} {:6} {:9}\n", s.departures, s.arrivals, s.worst.unwrap(), s.miles);
     }
     text += "\nroute    flights  delay  worst     miles\n";
     for (name, s) in sorted(routes) {

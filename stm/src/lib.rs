@@ -20,6 +20,8 @@ pub mod abort;
 pub mod atomics;
 pub mod attempt;
 pub mod buffer;
+#[cfg(feature = "check")]
+pub mod check;
 pub mod clock;
 pub mod collections;
 pub mod domain;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use optimist_flowgraph::barrier::Protocol;
-use optimist_flowgraph::vm::{Collected, Interruption, Vm, VmConfig};
 use optimist_flowgraph::value::Value;
+use optimist_flowgraph::vm::{Collected, Interruption, Vm, VmConfig};
 use optimist_flowgraph::{Source, compile};
 use optimist_stm::attempt::Mode;
 use optimist_stm::protocol::Shipped;

@@ -192,7 +192,8 @@ impl<C: Clock> Eager<C> {
         let (field, header) = unsafe { (place.field(), place.header()) };
         loop {
             let value = field.load(Ordering::Acquire);
-            let seen = Header(header.load(Ordering::Relaxed));
+            // Acquire pairs with the release of the unlock: the clock is at least at this version when the snapshot is extended to it.
+            let seen = Header(header.load(Ordering::Acquire));
             if seen.is_held_by(tx.owner) {
                 return Ok(value);
             }
@@ -222,7 +223,8 @@ impl<C: Clock> Eager<C> {
         let (field, header) = unsafe { (place.field(), place.header()) };
         loop {
             let value = field.load(Ordering::Acquire);
-            let seen = Header(header.load(Ordering::Relaxed));
+            // Acquire pairs with the release of the unlock: the clock is at least at this version when the snapshot is extended to it.
+            let seen = Header(header.load(Ordering::Acquire));
             if seen.is_locked() {
                 tx.wait_for(header, seen)?;
             } else if seen.0 <= tx.limit {
@@ -246,7 +248,8 @@ impl<C: Clock> Eager<C> {
         // SAFETY: the caller keeps the object alive.
         let (field, header) = unsafe { (place.field(), place.header()) };
         loop {
-            let seen = Header(header.load(Ordering::Relaxed));
+            // Acquire: as in `read_slow`.
+            let seen = Header(header.load(Ordering::Acquire));
             if seen.is_held_by(tx.owner) {
                 save_again(tx, place, seen, drop);
                 field.store(value, Ordering::Release);
@@ -271,6 +274,9 @@ fn lock<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header) -> bool 
     let taken = header.compare_exchange(seen.0, tx.owner.lock(tx.locks.len()), Ordering::Acquire).is_ok();
     if taken {
         tx.locks.push(Lock { header: place.header, version: seen.0, saved: 0 });
+    } else {
+        // Somebody was faster; the caller looks again.
+        A::spin();
     }
     taken
 }

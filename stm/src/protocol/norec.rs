@@ -153,6 +153,7 @@ fn take_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
     // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases.
     while tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot + 1, Ordering::Acquire).is_err() {
         tx.slot().counters.validations.increment();
+        A::spin();
         if crate::mutant!(A, "norec-no-validation-after-lost-race", false, true) {
             tx.snapshot = even_sequence(tx)?;
         } else {
