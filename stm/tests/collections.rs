@@ -605,13 +605,13 @@ impl Subject for VectorSubject {
 
     fn op(&self, random: &mut Random) -> VectorOp {
         let index = random.below(200) as usize;
-        match random.below(20) {
-            0..6 => VectorOp::Push(random.below(1000)),
-            6..10 => VectorOp::Pop,
-            10..13 => VectorOp::Get(index),
-            13..16 => VectorOp::Set(index, random.below(1000)),
-            16..18 => VectorOp::Modify(index),
-            18 => VectorOp::Len,
+        match random.below(200) {
+            0..51 => VectorOp::Push(random.below(1000)),
+            51..100 => VectorOp::Pop,
+            100..130 => VectorOp::Get(index),
+            130..160 => VectorOp::Set(index, random.below(1000)),
+            160..180 => VectorOp::Modify(index),
+            180..195 => VectorOp::Len,
             _ => VectorOp::Values,
         }
     }
