@@ -166,8 +166,6 @@ pub struct Attempt<A: Atomics = Native> {
     /// file that it is about to write. It then waits for no transaction that may be waiting for that: it gives way as if it held locks
     /// on memory. Set by the body, for this attempt.
     pub encumbered: bool,
-    /// Between begin and the end of an attempt.
-    running: bool,
     /// Whether the protocol in force is one whose fast path [`Any`](crate::protocol::Any) has inlined.
     pub(crate) inlined: bool,
     /// Whether there is anything to be done after the commit: values to hand over, an age to forget.
@@ -208,7 +206,6 @@ impl<A: Atomics> Attempt<A> {
             regime: 0,
             mode: Mode::Update,
             encumbered: false,
-            running: false,
             inlined: false,
             untidy: false,
             domain: domain.clone(),
@@ -242,14 +239,17 @@ impl<A: Atomics> Attempt<A> {
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
     #[inline(always)]
     pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
-        debug_assert!(!self.running);
         // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
         self.slot.active.store(now, Ordering::Relaxed);
         A::light();
         // After the fence, so that what is known about them here is still known to the compiler in `begin`.
-        self.running = true;
-        self.mode = mode;
-        self.encumbered = false;
+        // The mode is hardly ever another one, and a store costs more than a comparison where a locked instruction follows.
+        if self.mode != mode {
+            self.mode = mode;
+        }
+        if self.encumbered {
+            self.encumbered = false;
+        }
         self.snapshot = now;
     }
 
@@ -257,13 +257,13 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.running
+        // Relaxed: only the owner writes it.
+        self.slot.active.load(Ordering::Relaxed) != IDLE
     }
 
     /// Publishes that the transaction has ended.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
-        self.running = false;
         // Release pairs with the acquire in `Domain::oldest_active`: the reads of this transaction happen before whatever is
         // freed because it is over.
         self.slot.active.store(IDLE, Ordering::Release);
