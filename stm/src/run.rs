@@ -32,6 +32,13 @@ impl<E> From<Abort> for Interrupt<E> {
     }
 }
 
+/// Any error at all becomes the failure of a body whose errors are boxed, so that `?` works in it on everything.
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Interrupt<Box<dyn std::error::Error + Send + Sync>> {
+    fn from(error: E) -> Self {
+        Interrupt::Error(Box::new(error))
+    }
+}
+
 /// Why a transaction that must not block ended without a value.
 #[derive(Debug)]
 pub enum Stop<E, A: Atomics = Native> {
@@ -39,6 +46,27 @@ pub enum Stop<E, A: Atomics = Native> {
     Error(E),
     /// The body retried: it is to be run again when the watch fires.
     Blocked(Watch<A>),
+}
+
+/// What a transaction runs: a closure, or something that also wants to know how its attempts end.
+pub trait Body<A: Atomics, R, E> {
+    /// One attempt.
+    ///
+    /// # Errors
+    /// What ends the attempt.
+    fn attempt(&mut self, tx: &mut Attempt<A>) -> Result<R, Interrupt<E>>;
+
+    /// Called when an attempt has been aborted and rolled back, before the loop waits for anything. Whoever holds something besides
+    /// transactional memory across the commit, such as the lock of a file, lets go of it here.
+    #[inline(always)]
+    fn aborted(&mut self, _reason: Abort) {}
+}
+
+impl<A: Atomics, R, E, F: FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>> Body<A, R, E> for F {
+    #[inline(always)]
+    fn attempt(&mut self, tx: &mut Attempt<A>) -> Result<R, Interrupt<E>> {
+        self(tx)
+    }
 }
 
 /// Rolls an attempt back if its body unwinds.
@@ -90,7 +118,7 @@ pub(crate) fn transact<P: Protocol<A>, A: Atomics, R, E>(
     tx: &mut Attempt<A>,
     wanted: Mode,
     blocks: bool,
-    body: &mut impl FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>,
+    body: &mut impl Body<A, R, E>,
 ) -> Result<R, Interrupt<E>> {
     let mut failed = 0;
     let mut mode = wanted;
@@ -98,7 +126,10 @@ pub(crate) fn transact<P: Protocol<A>, A: Atomics, R, E>(
         start_irrevocable(tx);
     }
     loop {
-        let outcome = attempt::<P, A, R, E>(tx, mode, body);
+        let outcome = attempt::<P, A, R, E>(tx, mode, &mut |tx| body.attempt(tx));
+        if let Err(Interrupt::Abort(reason)) = outcome {
+            body.aborted(reason);
+        }
         match outcome {
             Ok(_) => {}
             Err(Interrupt::Error(_)) => tx.slot().counters.failures.increment(),

@@ -21,7 +21,7 @@ use crate::attempt::{Attempt, DropWord, Mode};
 use crate::domain::{Domain, IDLE, Statistics};
 use crate::protocol::ordered::ANY_POSITION;
 use crate::protocol::{Any, Kind, Shipped};
-use crate::run::{Interrupt, Stop, transact};
+use crate::run::{Body, Interrupt, Stop, transact};
 
 /// The regime while it is being changed.
 const CHANGING: u64 = u64::MAX;
@@ -204,9 +204,21 @@ pub fn execute_event<R, E>(
     mode: Mode,
     mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>,
 ) -> Result<R, Stop<E>> {
+    execute_body(mode, &mut body)
+}
+
+/// As [`execute_event`], with a [`Body`] that is told of aborted attempts.
+///
+/// # Errors
+/// As [`execute_event`].
+///
+/// # Panics
+/// As [`execute`].
+#[inline]
+pub fn execute_body<R, E>(mode: Mode, body: &mut impl Body<Native, R, E>) -> Result<R, Stop<E>> {
     let tx = idle_descriptor();
     loop {
-        match transact::<Any, Native, R, E>(tx, mode, false, &mut body) {
+        match transact::<Any, Native, R, E>(tx, mode, false, body) {
             Ok(value) => return Ok(value),
             Err(Interrupt::Error(error)) => return Err(Stop::Error(error)),
             Err(Interrupt::Abort(_)) => match tx.blocked.take() {

@@ -28,14 +28,11 @@ pub struct ReadTx<'a, P: Protocol = Any> {
     protocol: PhantomData<P>,
 }
 
-mod sealed {
-    pub trait Sealed {}
-    impl<P: super::Protocol> Sealed for super::Tx<'_, P> {}
-    impl<P: super::Protocol> Sealed for super::ReadTx<'_, P> {}
-}
-
-/// Whatever can read transactional variables: [`Tx`] and [`ReadTx`].
-pub trait Read: sealed::Sealed {
+/// Whatever can read transactional variables: [`Tx`], [`ReadTx`], and handles that contain one.
+///
+/// # Safety
+/// Words come from the barrier of a running attempt and from nowhere else, and that attempt goes on for as long as the borrow of the handle.
+pub unsafe trait Read {
     /// Reads a word.
     ///
     /// # Errors
@@ -46,7 +43,8 @@ pub trait Read: sealed::Sealed {
     unsafe fn read_word(&mut self, place: Place) -> Result<u64>;
 }
 
-impl<P: Protocol> Read for Tx<'_, P> {
+// SAFETY: the barrier of the attempt.
+unsafe impl<P: Protocol> Read for Tx<'_, P> {
     #[inline(always)]
     unsafe fn read_word(&mut self, place: Place) -> Result<u64> {
         // SAFETY: by the caller's promise.
@@ -54,7 +52,8 @@ impl<P: Protocol> Read for Tx<'_, P> {
     }
 }
 
-impl<P: Protocol> Read for ReadTx<'_, P> {
+// SAFETY: the barrier of the attempt.
+unsafe impl<P: Protocol> Read for ReadTx<'_, P> {
     #[inline(always)]
     unsafe fn read_word(&mut self, place: Place) -> Result<u64> {
         // SAFETY: by the caller's promise.
