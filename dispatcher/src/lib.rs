@@ -1,1 +1,59 @@
-//! The transaction module.
+//! The transaction module: queued events run as transactions, on every core.
+//!
+//! A program adds events and runs them. Each event is one atomic transaction over the variables of [`optimist_stm`]; it is repeated
+//! when it collides with another, and whatever it lets out (output, further events, timers) is kept back until it has committed.
+//!
+//! ```
+//! use optimist_dispatcher::{TVar, transaction};
+//!
+//! let total = TVar::new(0_u64);
+//! for amount in 1..=100 {
+//!     let total = total.clone();
+//!     transaction::add(move |ev| {
+//!         let sum = total.get(ev)? + amount;
+//!         total.set(ev, sum)?;
+//!         Ok(())
+//!     });
+//! }
+//! let report = transaction::run()?;
+//! assert_eq!((total.load(), report.counters.commits), (5050, 100));
+//! # Ok::<(), optimist_dispatcher::RunError>(())
+//! ```
+//!
+//! The rooms: [`TransactionQueue`] holds what is pending; a *run* takes it through a *schedule* ([`Order`]) to its *workers*; a worker
+//! executes one event at a time and releases its [`effects`] in the way that module states. Idle workers sleep
+//! (`sleep`), and the last one to fall asleep ends the run.
+
+mod combinators;
+mod config;
+pub mod effects;
+mod error;
+mod event;
+#[cfg(feature = "flowgraph")]
+pub mod flowgraph;
+mod histogram;
+mod hold;
+#[cfg(test)]
+mod loom_atomics;
+mod order;
+mod queue;
+pub mod reactor;
+mod report;
+mod run;
+mod sleep;
+mod task;
+mod timer;
+pub mod transaction;
+mod worker;
+
+pub use config::{Config, ErrorHandler, OnError, Progress, Rest};
+pub use effects::Output;
+pub use error::{EventError, RunError};
+pub use event::{EffectMark, Event, EventResult, Failure};
+pub use histogram::Histogram;
+pub use hold::Hold;
+pub use optimist_stm::{Abort, Interrupt, Kind, TVar};
+pub use order::Order;
+pub use queue::TransactionQueue;
+pub use report::{Counters, Latencies, Report, WorkerReport};
+pub use task::{Handler, Options};

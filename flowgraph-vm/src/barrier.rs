@@ -171,10 +171,12 @@ pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Obje
 /// new values of what was written. A transaction may also have touched what is not in this heap; `owns` tells the addresses that are.
 pub(crate) fn logged_objects(tx: &Attempt, owns: &dyn Fn(usize) -> bool, list: &mut Vec<Object>) {
     let reads = tx.reads.entries().iter().copied().chain(tx.values.iter().map(|read| read.place.header));
-    let writes = tx.locks.iter().map(|lock| lock.header).chain(tx.buffer.writes().iter().map(|write| write.place.header));
+    let writes =
+        tx.locks.iter().map(|lock| lock.header).chain(tx.buffer.writes().iter().map(|write| write.place.header));
     list.extend(reads.chain(writes).filter(|header| owns(header.addr())).map(Object::of_header));
     // A word of the undo log is a reference only in an object of values; the object is the locked one that lies before the field.
-    let mut locked: Vec<usize> = tx.locks.iter().map(|lock| lock.header.addr()).filter(|header| owns(*header)).collect();
+    let mut locked: Vec<usize> =
+        tx.locks.iter().map(|lock| lock.header.addr()).filter(|header| owns(*header)).collect();
     locked.sort_unstable();
     let undone = tx.undo.iter().filter(|undo| owns(undo.field.addr())).map(|undo| {
         let after = locked.partition_point(|header| *header < undo.field.addr());
@@ -187,6 +189,11 @@ pub(crate) fn logged_objects(tx: &Attempt, owns: &dyn Fn(usize) -> bool, list: &
             list.extend(Value::from_bits(word).object());
         }
     }
+}
+
+/// Whether the attempt can no longer be aborted by others, so that it may do what cannot be undone.
+pub(crate) fn is_irrevocable(tx: &Attempt) -> bool {
+    tx.mode == optimist_stm::attempt::Mode::Irrevocable
 }
 
 /// Runs `body` as a transaction of its own, under the protocol in force, as often as it takes to commit.

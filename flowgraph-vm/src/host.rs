@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::barrier::{Abort, Attempt, Protocol};
+use crate::barrier::{self, Abort, Attempt, Protocol};
 use crate::builtins::access::{Access, Make};
 use crate::flowgraph::fault::Fault;
 use crate::flowgraph::program::{Assign, HostFunction, Immediate};
@@ -265,7 +265,7 @@ impl Machine<'_> {
     ) -> Result<Value, Trap> {
         let Immediate::Host(number) = assign.immediate else { unreachable!("the lowering gives a host function") };
         let host = &self.shared.hosts[number.index()];
-        if host.kind == HostKind::Irrevocable && !self.context.is_irrevocable() {
+        if host.kind == HostKind::Irrevocable && !barrier::is_irrevocable(tx) {
             return Err(Trap::Abort(Abort::Irrevocable));
         }
         let mut access = Access::<P>::new(tx, &mut self.worker.mutator);

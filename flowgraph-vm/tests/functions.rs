@@ -82,7 +82,7 @@ fn strings_and_lists() {
         "  7|ab  | 1 0\n",
     );
     prints(
-        "l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), concat(l, [4]), slice(l, 1), contains(l, 2), find(l, 9))",
+        "l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), l + [4], slice(l, 1), contains(l, 2), find(l, 9))",
         "[3, 1, 2] [1, 2, 3] [2, 1, 3] 6 3 [3, 1, 2, 4] [1, 2] 1 -1\n",
     );
     prints(
@@ -184,9 +184,17 @@ fn host_functions() {
         call.map_set(args[0], args[1], new)?;
         Ok(new)
     });
-    let config = VmConfig { hosts: vec![twice, bump], ..VmConfig::default() };
-    let text = "fn main() {\n m = map()\n print(twice(21), bump(m, 'a'), bump(m, 'a'), m)\n try { bump(m, 'a')\n twice('x') } catch e { print(e.kind, e.message, m) }\n}\n";
-    assert_eq!(run_with(text, config), "42 1 2 map({'a': 2})\n'host' `twice`: a number is needed map({'a': 2})\n");
+    // Runs once, however often the event is attempted, since it cannot be undone.
+    let fired = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = fired.clone();
+    let fire = Host::new("fire", Some(0), HostKind::Irrevocable, move |call, _| {
+        let before = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(call.int(before as i64))
+    });
+    let config = VmConfig { hosts: vec![twice, bump, fire], ..VmConfig::default() };
+    let text = "fn main() {\n m = map()\n print(twice(21), bump(m, 'a'), bump(m, 'a'), m)\n try { bump(m, 'a')\n twice('x') } catch e { print(e.kind, e.message, m) }\n print(fire())\n}\n";
+    assert_eq!(run_with(text, config), "42 1 2 map({'a': 2})\n'host' `twice`: a number is needed map({'a': 2})\n0\n");
+    assert_eq!(fired.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 #[test]

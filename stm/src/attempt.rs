@@ -13,6 +13,7 @@
 //! | `born`, `replaced` | boxed value | who frees a value that does not fit a word |
 #![expect(unsafe_code, reason = "logs hold pointers to words whose lifetime the caller of a barrier guarantees")]
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -142,7 +143,10 @@ pub struct Savepoint {
 }
 
 /// The running transaction.
+///
+/// The fields stand in the order of their use, so that a short transaction touches the first cache lines of its descriptor only.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Attempt<A: Atomics = Native> {
     /// The newest version that the fast path may accept without asking: the snapshot, or 0 to send every access to the
     /// protocol.
@@ -151,14 +155,28 @@ pub struct Attempt<A: Atomics = Native> {
     pub reads: ReadLog<A>,
     /// The moment whose state the transaction sees.
     pub snapshot: u64,
-    /// How this attempt runs.
-    pub mode: Mode,
     /// This transaction in the headers it locks.
     pub owner: Owner,
+    slot: Arc<Slot<A>>,
+    /// The regime that this descriptor believes to be in force.
+    pub(crate) regime: u64,
+    /// How this attempt runs.
+    pub mode: Mode,
+    /// The body holds something outside of transactional memory that others may wait for until the attempt is over, such as the lock of a
+    /// file that it is about to write. It then waits for no transaction that may be waiting for that: it gives way as if it held locks
+    /// on memory. Set by the body, for this attempt.
+    pub encumbered: bool,
+    /// Whether the protocol in force is one whose fast path [`Any`](crate::protocol::Any) has inlined.
+    pub(crate) inlined: bool,
+    /// Whether there is anything to be done after the commit: values to hand over, an age to forget.
+    untidy: bool,
+    domain: Arc<Domain<A>>,
     /// Locks held.
     pub locks: Vec<Lock<A>>,
     /// Old values of fields written in place, oldest first.
     pub undo: Vec<Undo<A>>,
+    /// How [`Any`](crate::protocol::Any) reaches the protocol in force.
+    pub(crate) calls: Option<&'static Calls<A>>,
     /// Values read.
     pub values: Vec<ValueRead<A>>,
     /// Writes kept back.
@@ -167,20 +185,12 @@ pub struct Attempt<A: Atomics = Native> {
     pub position: u64,
     pub(crate) born: Vec<Owned>,
     pub(crate) replaced: Vec<Owned>,
+    age: u64,
     /// Whom this transaction lost to, to be waited for after the rollback: slot and its count of ended transactions.
     pub(crate) lost_to: Option<(usize, u64)>,
     pub(crate) garbage: Garbage,
     /// What the attempt that ended with [`Abort::Retry`] waits for; none if that has changed already.
     pub(crate) blocked: Option<Watch<A>>,
-    /// The regime that this descriptor believes to be in force.
-    pub(crate) regime: u64,
-    /// Between begin and the end of an attempt.
-    running: bool,
-    /// How [`Any`](crate::protocol::Any) reaches the protocol in force.
-    pub(crate) calls: Option<&'static Calls<A>>,
-    age: u64,
-    domain: Arc<Domain<A>>,
-    slot: Arc<Slot<A>>,
 }
 
 impl<A: Atomics> Attempt<A> {
@@ -191,24 +201,26 @@ impl<A: Atomics> Attempt<A> {
             limit: 0,
             reads: ReadLog::default(),
             snapshot: 0,
-            mode: Mode::Update,
             owner: Owner::new(slot.index),
+            slot,
+            regime: 0,
+            mode: Mode::Update,
+            encumbered: false,
+            inlined: false,
+            untidy: false,
+            domain: domain.clone(),
             locks: Vec::new(),
             undo: Vec::new(),
+            calls: None,
             values: Vec::new(),
             buffer: WriteBuffer::default(),
             position: ANY_POSITION,
             born: Vec::new(),
             replaced: Vec::new(),
+            age: NO_AGE,
             lost_to: None,
             garbage: Garbage::default(),
             blocked: None,
-            regime: 0,
-            running: false,
-            calls: None,
-            age: NO_AGE,
-            domain: domain.clone(),
-            slot,
         }
     }
 
@@ -227,26 +239,31 @@ impl<A: Atomics> Attempt<A> {
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
     #[inline(always)]
     pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
-        debug_assert!(!self.running);
-        self.running = true;
-        self.mode = mode;
-        self.snapshot = now;
         // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
         self.slot.active.store(now, Ordering::Relaxed);
         A::light();
+        // After the fence, so that what is known about them here is still known to the compiler in `begin`.
+        // The mode is hardly ever another one, and a store costs more than a comparison where a locked instruction follows.
+        if self.mode != mode {
+            self.mode = mode;
+        }
+        if self.encumbered {
+            self.encumbered = false;
+        }
+        self.snapshot = now;
     }
 
     /// Whether an attempt is under way.
     #[inline(always)]
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.running
+        // Relaxed: only the owner writes it.
+        self.slot.active.load(Ordering::Relaxed) != IDLE
     }
 
     /// Publishes that the transaction has ended.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
-        self.running = false;
         // Release pairs with the acquire in `Domain::oldest_active`: the reads of this transaction happen before whatever is
         // freed because it is over.
         self.slot.active.store(IDLE, Ordering::Release);
@@ -256,7 +273,7 @@ impl<A: Atomics> Attempt<A> {
     #[inline]
     #[must_use]
     pub fn reads_hold(&self) -> bool {
-        self.reads.entries.iter().all(|header| {
+        self.reads.entries().iter().all(|header| {
             // SAFETY: whoever read the object promised that it stays allocated until the transaction ends. Relaxed: the caller
             // has synchronised with the committers that matter through the clock.
             let header = Header(unsafe { &**header }.load(Ordering::Relaxed));
@@ -338,12 +355,14 @@ impl<A: Atomics> Attempt<A> {
 
     /// Notes that a boxed value was created for a field: freed if the attempt does not commit.
     pub(crate) fn note_born(&mut self, word: u64, drop: DropWord) {
+        self.untidy = true;
         self.born.push(Owned { word, drop });
     }
 
     /// Notes that the committed value `word` will be unreachable once the attempt commits.
     #[inline]
     pub fn note_replaced(&mut self, word: u64, drop: DropWord) {
+        self.untidy = true;
         self.replaced.push(Owned { word, drop });
     }
 
@@ -388,6 +407,7 @@ impl<A: Atomics> Attempt<A> {
     /// The age that decides who waits for whom; taken at the first conflict and kept until the transaction commits.
     pub(crate) fn age(&mut self) -> u64 {
         if self.age == NO_AGE {
+            self.untidy = true;
             self.age = if self.mode == Mode::Irrevocable { 0 } else { self.domain.next_age() };
             // Relaxed: a stale reading makes the other wait or give way once too often, never wrongly.
             self.slot.age.store(self.age, Ordering::Relaxed);
@@ -397,12 +417,12 @@ impl<A: Atomics> Attempt<A> {
 
     /// Sets the age of an irrevocable transaction: older than all.
     pub(crate) fn become_eldest(&mut self) {
+        self.untidy = true;
         self.age = 0;
         self.slot.age.store(0, Ordering::Relaxed);
     }
 
-    /// Forgets the age, after the commit.
-    #[inline(always)]
+    /// Forgets the age, at the end of the transaction.
     pub(crate) fn forget_age(&mut self) {
         if self.age != NO_AGE {
             self.age = NO_AGE;
@@ -410,10 +430,28 @@ impl<A: Atomics> Attempt<A> {
         }
     }
 
+    /// After a commit: hands the values over and forgets the age.
+    #[inline(always)]
+    pub(crate) fn tidy(&mut self) {
+        if self.untidy {
+            self.tidy_up();
+        }
+    }
+
+    #[inline(never)]
+    fn tidy_up(&mut self) {
+        self.untidy = false;
+        self.forget_age();
+        self.born.clear();
+        if !self.replaced.is_empty() {
+            crate::reclaim::retire_replaced(self);
+        }
+    }
+
     /// Meets an object locked by another transaction: waits until it may have been released, or gives way.
     ///
     /// Deadlock is excluded by *wait-die* (Rosenkrantz, Stearns and Lewis, TODS 1978): a transaction that holds locks waits only
-    /// for younger ones. Whoever holds none may wait for anyone.
+    /// for younger ones. Whoever holds none, and nothing else that others wait for, may wait for anyone.
     ///
     /// # Errors
     /// [`Abort::Locked`] if this transaction must release its locks first.
@@ -429,7 +467,7 @@ impl<A: Atomics> Attempt<A> {
             }
         }
         let other = self.domain.slot(seen.slot());
-        if !self.locks.is_empty() && self.age() > other.age.load(Ordering::Relaxed) {
+        if (self.encumbered || !self.locks.is_empty()) && self.age() > other.age.load(Ordering::Relaxed) {
             self.lost_to = Some((seen.slot(), other.ended.load(Ordering::Relaxed)));
             return Err(Abort::Locked);
         }
@@ -454,53 +492,87 @@ impl<A: Atomics> Drop for Attempt<A> {
 ///
 /// A transaction that reads the same objects over and over would grow its log without bound; when the log is full, repetitions are
 /// dropped before it is allowed to grow.
+///
+/// It is a vector with its end kept as a pointer, so that an append is a comparison and two stores.
 #[derive(Debug)]
+#[repr(C)]
 pub struct ReadLog<A: Atomics> {
-    entries: Vec<*const A::Word>,
+    /// Where the next header goes.
+    end: *mut *const A::Word,
+    /// The end of the room.
+    limit: *mut *const A::Word,
+    start: *mut *const A::Word,
 }
 
 impl<A: Atomics> Default for ReadLog<A> {
     fn default() -> Self {
-        ReadLog { entries: Vec::new() }
+        Self::from_vec(Vec::new())
     }
 }
 
 impl<A: Atomics> ReadLog<A> {
+    fn from_vec(entries: Vec<*const A::Word>) -> Self {
+        let mut entries = ManuallyDrop::new(entries);
+        let (start, length, capacity) = (entries.as_mut_ptr(), entries.len(), entries.capacity());
+        // SAFETY: both offsets are within the vector's allocation or at its end.
+        unsafe { ReadLog { end: start.add(length), limit: start.add(capacity), start } }
+    }
+
+    /// The vector that this log is, leaving the log to be overwritten or forgotten.
+    fn take_vec(&mut self) -> Vec<*const A::Word> {
+        // SAFETY: the three pointers are those of a vector, as `from_vec` took it apart; the ends are not before the start.
+        unsafe {
+            let length = self.end.offset_from_unsigned(self.start);
+            let capacity = self.limit.offset_from_unsigned(self.start);
+            Vec::from_raw_parts(self.start, length, capacity)
+        }
+    }
+
     /// Appends a header.
     #[inline(always)]
     #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the pointer is stored, not followed")]
     pub fn push(&mut self, header: *const A::Word) {
-        if self.entries.len() == self.entries.capacity() {
+        if self.end == self.limit {
             self.make_room();
         }
-        let length = self.entries.len();
         // SAFETY: there is room for one more.
         unsafe {
-            self.entries.as_mut_ptr().add(length).write(header);
-            self.entries.set_len(length + 1);
+            self.end.write(header);
+            self.end = self.end.add(1);
         }
     }
 
     #[cold]
     #[inline(never)]
     fn make_room(&mut self) {
-        self.entries.sort_unstable();
-        self.entries.dedup();
-        let length = self.entries.len();
-        if length * 2 >= self.entries.capacity() {
-            self.entries.reserve(length.max(64));
+        let mut entries = self.take_vec();
+        entries.sort_unstable();
+        entries.dedup();
+        let length = entries.len();
+        if length * 2 >= entries.capacity() {
+            entries.reserve(length.max(64));
         }
+        let log = ManuallyDrop::new(Self::from_vec(entries));
+        (self.end, self.limit, self.start) = (log.end, log.limit, log.start);
     }
 
     /// Forgets all.
     #[inline(always)]
     pub fn clear(&mut self) {
-        self.entries.clear();
+        self.end = self.start;
     }
 
     /// The headers.
+    #[inline(always)]
     #[must_use]
     pub fn entries(&self) -> &[*const A::Word] {
-        &self.entries
+        // SAFETY: as in `take_vec`; the entries up to the end have been written.
+        unsafe { std::slice::from_raw_parts(self.start, self.end.offset_from_unsigned(self.start)) }
+    }
+}
+
+impl<A: Atomics> Drop for ReadLog<A> {
+    fn drop(&mut self) {
+        drop(self.take_vec());
     }
 }

@@ -32,6 +32,13 @@ impl<E> From<Abort> for Interrupt<E> {
     }
 }
 
+/// Any error at all becomes the failure of a body whose errors are boxed, so that `?` works in it on everything.
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Interrupt<Box<dyn std::error::Error + Send + Sync>> {
+    fn from(error: E) -> Self {
+        Interrupt::Error(Box::new(error))
+    }
+}
+
 /// Why a transaction that must not block ended without a value.
 #[derive(Debug)]
 pub enum Stop<E, A: Atomics = Native> {
@@ -39,6 +46,27 @@ pub enum Stop<E, A: Atomics = Native> {
     Error(E),
     /// The body retried: it is to be run again when the watch fires.
     Blocked(Watch<A>),
+}
+
+/// What a transaction runs: a closure, or something that also wants to know how its attempts end.
+pub trait Body<A: Atomics, R, E> {
+    /// One attempt.
+    ///
+    /// # Errors
+    /// What ends the attempt.
+    fn attempt(&mut self, tx: &mut Attempt<A>) -> Result<R, Interrupt<E>>;
+
+    /// Called when an attempt has been aborted and rolled back, before the loop waits for anything. Whoever holds something besides
+    /// transactional memory across the commit, such as the lock of a file, lets go of it here.
+    #[inline(always)]
+    fn aborted(&mut self, _reason: Abort) {}
+}
+
+impl<A: Atomics, R, E, F: FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>> Body<A, R, E> for F {
+    #[inline(always)]
+    fn attempt(&mut self, tx: &mut Attempt<A>) -> Result<R, Interrupt<E>> {
+        self(tx)
+    }
 }
 
 /// Rolls an attempt back if its body unwinds.
@@ -85,50 +113,85 @@ pub fn run<P: Protocol<A>, A: Atomics, R, E>(
 
 /// The loop of [`run`]. It leaves it with [`Abort::Regime`] if the protocol is not in force and, unless it `blocks`, with
 /// [`Abort::Retry`] if the body retried and what it waits for is in `tx.blocked`.
-#[inline]
+#[inline(always)]
 pub(crate) fn transact<P: Protocol<A>, A: Atomics, R, E>(
     tx: &mut Attempt<A>,
     wanted: Mode,
     blocks: bool,
-    body: &mut impl FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>,
+    body: &mut impl Body<A, R, E>,
 ) -> Result<R, Interrupt<E>> {
-    let mut failed = 0;
-    let mut mode = wanted;
-    if mode == Mode::Irrevocable {
+    let mut course = Course { mode: wanted, failed: 0 };
+    if wanted == Mode::Irrevocable {
         start_irrevocable(tx);
     }
     loop {
-        let outcome = attempt::<P, A, R, E>(tx, mode, body);
-        match outcome {
-            Ok(_) => {}
-            Err(Interrupt::Error(_)) => tx.slot().counters.failures.increment(),
+        match attempt::<P, A, R, E>(tx, course.mode, &mut |tx| body.attempt(tx)) {
+            Ok(value) => {
+                finish_irrevocable(tx, course.mode);
+                return Ok(value);
+            }
             Err(Interrupt::Abort(reason)) => {
-                tx.slot().counters.aborts[reason as usize].increment();
-                if reason == Abort::Retry {
-                    // The token is not kept over a wait.
-                    finish_irrevocable(tx, mode);
-                    mode = wanted;
-                    if !blocks && tx.blocked.is_some() {
-                        tx.forget_age();
-                        return outcome;
-                    }
-                    if let Some(watch) = tx.blocked.take() {
-                        watch.wait();
-                    }
-                    if mode == Mode::Irrevocable {
-                        start_irrevocable(tx);
-                    }
-                    continue;
-                }
-                if reason != Abort::Regime {
-                    mode = after_abort(tx, mode, reason, &mut failed);
-                    continue;
+                body.aborted(reason);
+                match course.after(tx, wanted, blocks, reason) {
+                    Some(next) => course = next,
+                    None => return Err(Interrupt::Abort(reason)),
                 }
             }
+            Err(Interrupt::Error(error)) => {
+                course.fail(tx);
+                return Err(Interrupt::Error(error));
+            }
         }
-        finish_irrevocable(tx, mode);
+    }
+}
+
+/// What the loop knows about the attempts so far. Its methods are kept out of the way of a transaction that commits at once, and take
+/// it by value, so that it can stay in registers.
+#[derive(Clone, Copy)]
+struct Course {
+    mode: Mode,
+    failed: u32,
+}
+
+impl Course {
+    /// After an abort: waits for what is to be waited for. There is to be no other attempt if nothing is returned.
+    #[cold]
+    #[inline(never)]
+    fn after<A: Atomics>(mut self, tx: &mut Attempt<A>, wanted: Mode, blocks: bool, reason: Abort) -> Option<Course> {
+        tx.slot().counters.aborts[reason as usize].increment();
+        match reason {
+            Abort::Retry => {
+                // The token is not kept over a wait.
+                finish_irrevocable(tx, self.mode);
+                self.mode = wanted;
+                if !blocks && tx.blocked.is_some() {
+                    tx.forget_age();
+                    return None;
+                }
+                if let Some(watch) = tx.blocked.take() {
+                    watch.wait();
+                }
+                if self.mode == Mode::Irrevocable {
+                    start_irrevocable(tx);
+                }
+            }
+            Abort::Regime => {
+                finish_irrevocable(tx, self.mode);
+                tx.forget_age();
+                return None;
+            }
+            _ => self.mode = after_abort(tx, self.mode, reason, &mut self.failed),
+        }
+        Some(self)
+    }
+
+    /// After an error of the body.
+    #[cold]
+    #[inline(never)]
+    fn fail<A: Atomics>(self, tx: &mut Attempt<A>) {
+        tx.slot().counters.failures.increment();
+        finish_irrevocable(tx, self.mode);
         tx.forget_age();
-        return outcome;
     }
 }
 
@@ -180,12 +243,7 @@ pub fn attempt<P: Protocol<A>, A: Atomics, R, E>(
 fn committed<A: Atomics>(tx: &mut Attempt<A>) {
     tx.slot().counters.commits.increment();
     tx.leave();
-    if !tx.born.is_empty() {
-        tx.born.clear();
-    }
-    if !tx.replaced.is_empty() {
-        crate::reclaim::retire_replaced(tx);
-    }
+    tx.tidy();
 }
 
 /// Prepares the wait of a transaction that retries; see the rules of [`watch`](crate::watch).

@@ -21,7 +21,7 @@ use crate::attempt::{Attempt, DropWord, Mode};
 use crate::domain::{Domain, IDLE, Statistics};
 use crate::protocol::ordered::ANY_POSITION;
 use crate::protocol::{Any, Kind, Shipped};
-use crate::run::{Interrupt, Stop, transact};
+use crate::run::{Body, Interrupt, Stop, transact};
 
 /// The regime while it is being changed.
 const CHANGING: u64 = u64::MAX;
@@ -131,6 +131,9 @@ pub fn lease(kind: Kind) -> Lease {
             }
         }
         leases.kind = kind;
+        // A deferred clock leaves versions in the heap that are one ahead of it; under a clock that is not deferred nobody would make
+        // it catch up, and readers would ask for ever.
+        DOMAIN.clock.fetch_add(1, Ordering::AcqRel);
         DOMAIN.regime.store(kind as u64, Ordering::Release);
     }
     leases.count += 1;
@@ -204,9 +207,21 @@ pub fn execute_event<R, E>(
     mode: Mode,
     mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>,
 ) -> Result<R, Stop<E>> {
+    execute_body(mode, &mut body)
+}
+
+/// As [`execute_event`], with a [`Body`] that is told of aborted attempts.
+///
+/// # Errors
+/// As [`execute_event`].
+///
+/// # Panics
+/// As [`execute`].
+#[inline]
+pub fn execute_body<R, E>(mode: Mode, body: &mut impl Body<Native, R, E>) -> Result<R, Stop<E>> {
     let tx = idle_descriptor();
     loop {
-        match transact::<Any, Native, R, E>(tx, mode, false, &mut body) {
+        match transact::<Any, Native, R, E>(tx, mode, false, body) {
             Ok(value) => return Ok(value),
             Err(Interrupt::Error(error)) => return Err(Stop::Error(error)),
             Err(Interrupt::Abort(_)) => match tx.blocked.take() {
@@ -265,6 +280,7 @@ fn idle_descriptor() -> &'static mut Attempt {
 #[cold]
 fn adopt(tx: &mut Attempt, kind: Kind) {
     tx.calls = Some(kind.calls());
+    tx.inlined = kind.calls().inlined();
     tx.regime = kind as u64;
     tx.position = ANY_POSITION;
 }

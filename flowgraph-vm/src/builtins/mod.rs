@@ -65,6 +65,14 @@ impl Machine<'_> {
         }
         let value = match (op, args) {
             (Op::Same | Op::PromoteHint, [value]) => *value,
+            // In the core language arithmetic is for numbers alone, and lists never join.
+            (Op::Add, [a, b])
+                if let (Some(x), Some(y)) = (a.list(), b.list())
+                    && shared.program.core().is_none() =>
+            {
+                let items: Vec<Value> = elements(x).chain(elements(y)).collect();
+                self.worker.mutator.make_list(&items)
+            }
             (Op::Add | Op::Sub | Op::Mul | Op::FloorDiv | Op::Modulo | Op::Div, [a, b]) => {
                 numbers::arithmetic(mutator!(), op, *a, *b)?
             }
@@ -119,11 +127,6 @@ impl Machine<'_> {
             (Op::ShiftLeft | Op::ShiftRight, [a, b]) => numbers::shift(mutator!(), op, *a, *b)?,
 
             (Op::List, items) => self.worker.mutator.make_list(items),
-            (Op::Concat, [a, b]) => {
-                let mut items = self.items::<P>(tx, *a)?;
-                items.extend(self.items::<P>(tx, *b)?);
-                self.worker.mutator.make_list(&items)
-            }
             (Op::Len, [value]) => self.length::<P>(tx, *value)?,
             (Op::Slice, [value, from, rest @ ..]) => lists::slice(mutator!(), *value, *from, rest.first().copied())?,
             (Op::Contains, [value, part]) => self.contains::<P>(tx, *value, *part)?,

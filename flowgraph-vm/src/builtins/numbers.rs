@@ -45,23 +45,22 @@ pub(super) fn arithmetic(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Resu
         _ => match (a.integer(), b.integer()) {
             (Some(x), Some(y)) => semantics::integers(op, &x, &y)?,
             (Some(_), None) => return Err(not_a_number(op, b)),
-            (None, _) => return join(heap, op, a, b),
+            (None, _) => return join(heap, op, a, b).ok_or_else(|| not_a_number(op, a)),
         },
     };
     Ok(number(heap, &result))
 }
 
 /// `+` on two strings or byte strings.
-fn join(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Result<Value, Trap> {
-    if op == Op::Add {
-        if let (Some(x), Some(y)) = (a.text(), b.text()) {
-            return Ok(heap.make_text(&[x, y].concat()));
-        }
-        if let (Some(x), Some(y)) = (a.byte_string(), b.byte_string()) {
-            return Ok(heap.make_bytes(&[x, y].concat()));
-        }
+fn join(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Option<Value> {
+    if op != Op::Add {
+        return None;
     }
-    Err(not_a_number(op, a))
+    if let Some(texts) = a.text().zip(b.text()) {
+        return Some(heap.make_text(&[texts.0, texts.1].concat()));
+    }
+    let bytes = a.byte_string().zip(b.byte_string())?;
+    Some(heap.make_bytes(&[bytes.0, bytes.1].concat()))
 }
 
 pub(super) fn negate(heap: &mut Mutator, value: Value) -> Result<Value, Trap> {

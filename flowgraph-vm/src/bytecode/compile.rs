@@ -211,6 +211,9 @@ struct Compiler<'a> {
 /// Where a jump is written down.
 type Place = usize;
 
+/// A variable, the constants it is compared with and where each leads, and where the rest goes.
+type Chain = (VarId, Vec<(Value, BlockId)>, BlockId);
+
 impl<'a> Compiler<'a> {
     fn run(&mut self) {
         let order = self.analysis.order.clone();
@@ -340,7 +343,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Emits an instruction whose result goes to `a`, and brings that to the target's place.
-    fn to_target(&mut self, target: Option<VarId>, emit: impl FnOnce(&mut Self, u8)) {
+    fn emit_for(&mut self, target: Option<VarId>, emit: impl FnOnce(&mut Self, u8)) {
         let slot = target.map(|target| self.slot(target));
         match slot.map(u8::try_from) {
             Some(Ok(register)) => emit(self, register),
@@ -362,11 +365,11 @@ impl<'a> Compiler<'a> {
                 match (op.target, value) {
                     (None, _) => {}
                     (target, Operand::Const(constant)) => {
-                        self.to_target(target, |this, a| {
+                        self.emit_for(target, |this, a| {
                             this.emit(Opcode::LoadConstant, a, 0, 0, constant.0 as i32);
                         });
                     }
-                    (target, value) => self.to_target(target, |this, a| {
+                    (target, value) => self.emit_for(target, |this, a| {
                         let b = this.register(value, 1);
                         if a != b {
                             this.emit(Opcode::Move, a, b, 0, 0);
@@ -376,7 +379,7 @@ impl<'a> Compiler<'a> {
             }
             (Op::Add | Op::Sub, [a, b]) if let Some((small, place)) = small_operand(op, self.constants) => {
                 let other = if place == 1 { *a } else { *b };
-                self.to_target(op.target, |this, a| {
+                self.emit_for(op.target, |this, a| {
                     let b = this.register(other, 1);
                     this.emit(Opcode::AddSmall, a, b, 0, small << 3);
                 });
@@ -396,7 +399,7 @@ impl<'a> Compiler<'a> {
             (Op::ReadList, [b, c]) => match self.small_constant(*c) {
                 Some(index) if index >= 0 => {
                     let b = *b;
-                    self.to_target(op.target, |this, a| {
+                    self.emit_for(op.target, |this, a| {
                         let b = this.register(b, 1);
                         this.emit(Opcode::IndexSmall, a, b, 0, index as i32);
                     });
@@ -409,7 +412,7 @@ impl<'a> Compiler<'a> {
             }
             (Op::GetField, [object]) => {
                 let (object, cache) = (*object, self.new_cache());
-                self.to_target(op.target, |this, a| {
+                self.emit_for(op.target, |this, a| {
                     let b = this.register(object, 1);
                     this.emit(Opcode::GetField, a, b, 0, cache);
                 });
@@ -420,7 +423,7 @@ impl<'a> Compiler<'a> {
                 self.emit(Opcode::SetField, a, b, 0, cache);
             }
             (Op::GetGlobal, _) if let Immediate::Global(global) = op.immediate => {
-                self.to_target(op.target, |this, a| {
+                self.emit_for(op.target, |this, a| {
                     this.emit(Opcode::GetGlobal, a, 0, 0, global.0 as i32);
                 });
             }
@@ -459,7 +462,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn three(&mut self, opcode: Opcode, target: Option<VarId>, b: Operand, c: Operand) {
-        self.to_target(target, |this, a| {
+        self.emit_for(target, |this, a| {
             let (b, c) = (this.register(b, 1), this.register(c, 2));
             this.emit(opcode, a, b, c, 0);
         });
@@ -552,7 +555,7 @@ impl<'a> Compiler<'a> {
 
     /// The chain of comparisons of one variable with constants that begins at the end of this block: the variable, the
     /// constants and where each leads, and where the rest goes.
-    fn chain(&self, first: BlockId) -> Option<(VarId, Vec<(Value, BlockId)>, BlockId)> {
+    fn chain(&self, first: BlockId) -> Option<Chain> {
         let mut cases = Vec::new();
         let mut seen = vec![first];
         let (var, value, then, mut default) = self.link(first)?;
@@ -587,8 +590,10 @@ impl<'a> Compiler<'a> {
 
     fn end(&mut self, block: &Block, next: Option<BlockId>) {
         let terminator = &block.end.terminator;
-        // `promote` only jumps: a variable that was never set is no failure there.
-        if let Some(operand) = terminator.operand().filter(|_| !matches!(terminator, Terminator::Promote { .. })) {
+        // `promote` only jumps, whatever it is about.
+        if let Some(operand) = terminator.operand()
+            && !matches!(terminator, Terminator::Promote { .. })
+        {
             self.check(operand);
         }
         match *terminator {

@@ -56,11 +56,6 @@ pub trait EventContext {
     fn mark(&mut self) -> EffectMark;
     /// Drops the effects since the mark.
     fn roll_back_to(&mut self, mark: EffectMark);
-    /// Whether this event can no longer be aborted, so that it may do what cannot be undone. Asked before an irrevocable host function is
-    /// called; if the answer is no the attempt ends, and the next one should be irrevocable.
-    fn is_irrevocable(&mut self) -> bool {
-        false
-    }
 }
 
 /// A context by itself, for programs that run outside a dispatcher and for tests: collects output, and counts time and chance from fixed seeds.

@@ -296,29 +296,34 @@ impl<'a> Machine<'a> {
         // SAFETY: `base` is within the stack.
         let mut base: *mut Value = unsafe { self.worker.stack.as_mut_ptr().add(self.base) };
 
-        // SAFETY of all these: the compiler made the code, and it names only slots of the template, which `make_room` made room
+        // Why all these are sound: the compiler made the code, and it names only slots of the template, which `make_room` made room
         // for; jumps lead to words of the same code, and every way through it ends in an instruction that leaves the loop.
         macro_rules! register {
             ($i:expr) => {
+                // SAFETY: see above.
                 unsafe { *base.add($i) }
             };
         }
         macro_rules! set {
             ($i:expr, $value:expr) => {{
                 let value = $value;
+                // SAFETY: see above.
                 unsafe { *base.add($i) = value }
             }};
         }
         // The index of the instruction that runs; `pc` is already past it.
         macro_rules! here {
             () => {
+                // SAFETY: see above.
                 unsafe { pc.offset_from(words) as usize - 1 }
             };
         }
         macro_rules! reload {
             ($next:expr) => {{
                 words = self.code().words.as_ptr();
+                // SAFETY: see above.
                 pc = unsafe { words.add($next) };
+                // SAFETY: see above.
                 base = unsafe { self.worker.stack.as_mut_ptr().add(self.base) };
             }};
         }
@@ -338,13 +343,15 @@ impl<'a> Machine<'a> {
         macro_rules! jump {
             ($word:expr) => {{
                 let distance = $word.immediate() as isize;
+                // SAFETY: see above.
                 pc = unsafe { pc.offset(distance) };
                 let fuel = self.worker.mutator.fuel + (distance >> 63) as i64;
                 self.worker.mutator.fuel = fuel;
                 if fuel <= 0 {
                     if let Err(trap) = self.poll(tx) {
-                        // The place of the error is where the jump led.
-                        let next = self.unwind::<P>(tx, trap, unsafe { pc.offset_from(words) as usize })?;
+                        // The place of the error is where the jump led. SAFETY: see above.
+                        let index = unsafe { pc.offset_from(words) as usize };
+                        let next = self.unwind::<P>(tx, trap, index)?;
                         reload!(next);
                     }
                 }
@@ -417,6 +424,7 @@ impl<'a> Machine<'a> {
         loop {
             // SAFETY: see above.
             let word = unsafe { *pc };
+            // SAFETY: see above.
             pc = unsafe { pc.add(1) };
             // SAFETY: every word that control reaches was made from an opcode.
             match unsafe { std::mem::transmute::<u8, Opcode>(word.opcode_byte()) } {
@@ -654,11 +662,11 @@ impl<'a> Machine<'a> {
                     self.code = NonNull::from(callee);
                     self.base = new_base;
                     reload!(0);
-                    if fuel <= 0 {
-                        if let Err(trap) = self.poll(tx) {
-                            let next = self.unwind::<P>(tx, trap, 0)?;
-                            reload!(next);
-                        }
+                    if fuel <= 0
+                        && let Err(trap) = self.poll(tx)
+                    {
+                        let next = self.unwind::<P>(tx, trap, 0)?;
+                        reload!(next);
                     }
                 }
                 Opcode::Return => {

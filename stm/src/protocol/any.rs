@@ -52,6 +52,11 @@ impl Calls<Native> {
             rollback_to: P::rollback_to,
         }
     }
+
+    /// Whether begin, read and write of the default are right for it.
+    pub(crate) fn inlined(&self) -> bool {
+        self.inlined
+    }
 }
 
 /// The protocol in force.
@@ -62,6 +67,27 @@ pub struct Any;
 #[inline(always)]
 fn calls(tx: &Attempt<Native>) -> &'static Calls<Native> {
     tx.calls.expect("the runtime has chosen a protocol before the transaction began")
+}
+
+/// A write through the table. Not inlined, so that looking up the table does not weigh on the fast path.
+#[inline(never)]
+unsafe fn write_slow(tx: &mut Attempt<Native>, place: Place, value: u64, drop: Option<DropWord>) -> Result<(), Abort> {
+    // SAFETY: passed on to the caller.
+    unsafe { (calls(tx).write)(tx, place, value, drop) }
+}
+
+/// As [`write_slow`].
+#[inline(never)]
+unsafe fn read_slow(tx: &mut Attempt<Native>, place: Place) -> Result<u64, Abort> {
+    // SAFETY: passed on to the caller.
+    unsafe { (calls(tx).read)(tx, place) }
+}
+
+/// As [`write_slow`].
+#[inline(never)]
+unsafe fn read_only_slow(tx: &mut Attempt<Native>, place: Place) -> Result<u64, Abort> {
+    // SAFETY: passed on to the caller.
+    unsafe { (calls(tx).read_only)(tx, place) }
 }
 
 impl Protocol<Native> for Any {
@@ -77,8 +103,7 @@ impl Protocol<Native> for Any {
 
     #[inline(always)]
     fn begin(tx: &mut Attempt<Native>) -> Result<(), Abort> {
-        let calls = calls(tx);
-        if calls.inlined { <Eager<Gv1>>::begin(tx) } else { (calls.begin)(tx) }
+        if tx.inlined { <Eager<Gv1>>::begin(tx) } else { (calls(tx).begin)(tx) }
     }
 
     #[inline(always)]
@@ -92,7 +117,7 @@ impl Protocol<Native> for Any {
             return Ok(value);
         }
         // SAFETY: as above.
-        unsafe { (calls(tx).read)(tx, place) }
+        unsafe { read_slow(tx, place) }
     }
 
     #[inline(always)]
@@ -104,19 +129,18 @@ impl Protocol<Native> for Any {
             return Ok(value);
         }
         // SAFETY: as above.
-        unsafe { (calls(tx).read_only)(tx, place) }
+        unsafe { read_only_slow(tx, place) }
     }
 
     #[inline(always)]
     unsafe fn write(tx: &mut Attempt<Native>, place: Place, value: u64, drop: Option<DropWord>) -> Result<(), Abort> {
-        let calls = calls(tx);
-        if calls.inlined {
+        if tx.inlined {
             // SAFETY: the caller keeps the object alive. The clock matters only when the snapshot is extended or the writes are
             // stamped, and those go through the table or agree for all clocks.
-            return unsafe { <Eager<Gv1>>::write_or(tx, place, value, drop, calls.write) };
+            return unsafe { <Eager<Gv1>>::write_or(tx, place, value, drop, write_slow) };
         }
         // SAFETY: as above.
-        unsafe { (calls.write)(tx, place, value, drop) }
+        unsafe { write_slow(tx, place, value, drop) }
     }
 
     fn validate(tx: &mut Attempt<Native>) -> Result<(), Abort> {
@@ -125,12 +149,11 @@ impl Protocol<Native> for Any {
 
     #[inline(always)]
     fn commit(tx: &mut Attempt<Native>) -> Result<(), Abort> {
-        let calls = calls(tx);
-        if calls.inlined && tx.locks.is_empty() {
+        if tx.inlined && tx.locks.is_empty() {
             tx.reads.clear();
             return Ok(());
         }
-        (calls.commit)(tx)
+        (calls(tx).commit)(tx)
     }
 
     fn watch(tx: &mut Attempt<Native>) -> Watch {

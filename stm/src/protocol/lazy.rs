@@ -179,6 +179,9 @@ pub(super) fn reads_hold<A: Atomics>(tx: &Attempt<A>) -> bool {
     })
 }
 
+/// How often a commit waits for a lock before it gives way.
+const WAITS: u32 = 8;
+
 /// Takes the lock of an object, whatever its version.
 ///
 /// # Safety
@@ -186,12 +189,19 @@ pub(super) fn reads_hold<A: Atomics>(tx: &Attempt<A>) -> bool {
 unsafe fn lock<A: Atomics, C: Clock>(tx: &mut Attempt<A>, place: Place<A>) -> Result<(), Abort> {
     // SAFETY: the caller keeps the object alive.
     let header = unsafe { place.header() };
+    let mut waits = 0;
     loop {
         let seen = Header(header.load(Ordering::Relaxed));
         if seen.is_held_by(tx.owner) {
             return Ok(());
         }
         if seen.is_locked() {
+            // Whoever commits may hold something that the owner of this lock waits for outside the heap, such as an output. Giving
+            // way after a while gives that back too.
+            waits += 1;
+            if waits > WAITS && tx.mode != Mode::Irrevocable {
+                return Err(Abort::Locked);
+            }
             tx.wait_for(header, seen)?;
         } else if header.compare_exchange(seen.0, tx.owner.lock(tx.locks.len()), Ordering::Acquire).is_ok() {
             // Acquire pairs with the release of the last unlock. A blind write may meet a version newer than the snapshot;

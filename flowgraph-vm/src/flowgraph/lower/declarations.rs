@@ -64,6 +64,11 @@ pub(super) fn lower(items: &[Item], program: &mut Program) -> Vec<Diagnostic> {
     };
     let fields = ERROR_FIELDS.iter().map(|field| scope.program.names.intern(field)).collect();
     scope.program.types.push(ObjectType { name: "Error".into(), fields, span: Span::default() });
+    if !items.iter().any(|item| matches!(item, Item::Function(_))) {
+        let span = items.first().map_or(Span::default(), Item::span);
+        let diagnostic = Diagnostic::new(Code::Unfinished, span, "the program has no functions");
+        scope.diagnostics.push(diagnostic.help("a program starts with `fn main() { … }`"));
+    }
     scope.declare(items);
     scope.constant_values(items);
     scope.functions(items);

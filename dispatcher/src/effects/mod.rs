@@ -1,0 +1,189 @@
+//! Effects: what leaves an event, kept back until it has committed.
+//!
+//! The contract:
+//!
+//! 1. Output of an attempt that does not commit appears nowhere; output of one that does appears once.
+//! 2. Per destination, output appears in commit order: if event B saw what event A wrote, A's output stands before B's. Within an event
+//!    it appears in the order of the calls, and what one event writes to one destination is never interleaved with another's.
+//! 3. Events added by an event start after its output was released.
+//! 4. A failure to write makes no event fail, for it has committed: it becomes an error of its own, reported under the name of the
+//!    event during whose commit it was met. What could not be written is kept and tried again, up to a limit; a pipe
+//!    that nobody reads any more swallows everything after the first error.
+//! 5. Output is written to the operating system at the latest when its buffer is full, when a worker falls asleep, and when the run ends.
+//!
+//! How rule 2 comes about: an event with output locks its destinations *before* it commits and unlocks them when it has appended (two-phase
+//! locking; destinations are locked in one global order). So between two events that write to one destination, the order of
+//! commits is the order of appends. Events without output take no lock. A destination's lock is never held while waiting for
+//! another transaction that could wait for it: an attempt that aborts unlocks before it waits, and one that commits with
+//! destinations locked gives way to an irrevocable event instead of waiting for it.
+
+mod output;
+
+use std::fmt::{self, Write as _};
+
+pub(crate) use output::{Appended, Locked};
+pub use output::{Memory, Output};
+
+/// The output of one attempt, not yet released.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    bytes: Vec<u8>,
+    /// Which part of `bytes` goes where: up to `end`, from the end of the one before.
+    segments: Vec<Segment>,
+    locked: Vec<Locked>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    /// None is the run's standard output.
+    output: Option<Output>,
+    end: usize,
+}
+
+/// A position in an event's output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    bytes: usize,
+}
+
+/// The most that is kept for reuse of an event's output buffer.
+const KEEP: usize = 1 << 20;
+
+impl Effects {
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        debug_assert!(self.locked.is_empty());
+        if !self.segments.is_empty() {
+            self.segments.clear();
+            self.bytes.clear();
+            self.bytes.shrink_to(KEEP);
+        }
+    }
+
+    fn extend_segment(&mut self, output: Option<&Output>, start: usize) {
+        let end = self.bytes.len();
+        if end == start {
+            return;
+        }
+        match self.segments.last_mut() {
+            Some(last) if Output::same(last.output.as_ref(), output) => last.end = end,
+            _ => self.segments.push(Segment { output: output.cloned(), end }),
+        }
+    }
+
+    pub(crate) fn append(&mut self, output: Option<&Output>, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.extend_segment(output, start);
+    }
+
+    pub(crate) fn format(&mut self, output: Option<&Output>, text: fmt::Arguments<'_>) {
+        let start = self.bytes.len();
+        let mut writer = Writer(&mut self.bytes);
+        // Only a `Display` implementation can fail here; what it has written so far is printed, as `print!` does.
+        let _ = writer.write_fmt(text);
+        self.extend_segment(output, start);
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len() }
+    }
+
+    pub(crate) fn roll_back_to(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        while let Some(last) = self.segments.pop() {
+            let start = self.segments.last().map_or(0, |segment| segment.end);
+            if start < mark.bytes {
+                self.segments.push(Segment { end: last.end.min(mark.bytes), ..last });
+                break;
+            }
+        }
+    }
+
+    /// Locks the destinations, in the global order. Says whether there are any.
+    #[inline]
+    pub(crate) fn lock(&mut self, stdout: &Output) -> bool {
+        match self.segments.as_slice() {
+            [] => return false,
+            [only] => self.locked.push(only.output.as_ref().unwrap_or(stdout).lock()),
+            _ => self.lock_several(stdout),
+        }
+        true
+    }
+
+    #[cold]
+    fn lock_several(&mut self, stdout: &Output) {
+        let mut outputs: Vec<&Output> =
+            self.segments.iter().map(|segment| segment.output.as_ref().unwrap_or(stdout)).collect();
+        outputs.sort_unstable_by_key(|output| output.id());
+        outputs.dedup_by_key(|output| output.id());
+        self.locked.extend(outputs.into_iter().map(Output::lock));
+    }
+
+    /// Unlocks the destinations and forgets the output.
+    pub(crate) fn abandon(&mut self) {
+        self.locked.clear();
+        self.clear();
+    }
+
+    /// Appends the output to its destinations and unlocks them. Says how many bytes there were; calls `report` with what a destination
+    /// has to say.
+    #[inline]
+    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, Appended)) -> usize {
+        if self.segments.is_empty() { 0 } else { self.release_segments(stdout, report) }
+    }
+
+    fn release_segments(&mut self, stdout: &Output, mut report: impl FnMut(&Output, Appended)) -> usize {
+        let mut start = 0;
+        for segment in &self.segments {
+            let output = segment.output.as_ref().unwrap_or(stdout);
+            let bytes = &self.bytes[start..segment.end];
+            start = segment.end;
+            if let Some(locked) = self.locked.iter_mut().find(|locked| locked.id() == output.id()) {
+                let appended = locked.append(bytes);
+                if appended.is_news() {
+                    report(output, appended);
+                }
+            }
+        }
+        self.locked.clear();
+        let bytes = self.bytes.len();
+        self.clear();
+        bytes
+    }
+}
+
+struct Writer<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Writer<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rolling_back_cuts_segments() {
+        let (a, in_a) = Output::memory("a");
+        let (b, in_b) = Output::memory("b");
+        let mut effects = Effects::default();
+        effects.append(Some(&a), b"one");
+        let mark = effects.mark();
+        effects.append(Some(&a), b"two");
+        effects.append(Some(&b), b"three");
+        effects.roll_back_to(mark);
+        effects.append(Some(&b), b"four");
+        effects.append(Some(&a), b"five");
+        effects.lock(&a);
+        assert_eq!(effects.release(&a, |_, _| ()), 11);
+        assert_eq!((in_a.text(), in_b.text()), ("onefive".to_owned(), "four".to_owned()));
+        effects.append(None, b"x");
+        effects.roll_back_to(Mark { bytes: 0 });
+        effects.lock(&a);
+        assert_eq!(effects.release(&a, |_, _| ()), 0);
+    }
+}

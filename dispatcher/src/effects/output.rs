@@ -1,0 +1,295 @@
+//! Destinations of output: standard output, files and logs, memory.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+
+/// Somewhere that events write to. Cloning it gives another handle to the same destination.
+#[derive(Clone)]
+pub struct Output {
+    /// Its place in the order in which destinations are locked.
+    id: u64,
+    sink: Arc<Mutex<Sink>>,
+}
+
+struct Sink {
+    name: String,
+    writer: Box<dyn Write + Send>,
+    /// Released, not yet written.
+    buffer: Vec<u8>,
+    /// Write at every release: somebody is looking.
+    at_once: bool,
+    state: State,
+    /// A worker has noted that there is something to flush.
+    noted: bool,
+    /// A socket: written soon after the release, and a write that would block is left to the reactor.
+    socket: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The last write failed; the buffer is tried again at the next flush.
+    Failing,
+    /// Nobody reads it any more: everything is swallowed.
+    Closed,
+}
+
+/// At this size the buffer is written: the high water mark. Whoever commits output then waits for the write.
+const HIGH_WATER: usize = 64 << 10;
+
+/// The most that is kept for a destination that cannot be written; what comes on top is lost, and reported.
+const HARD_LIMIT: usize = 64 << 20;
+
+/// What a destination has to say about an append.
+#[derive(Debug, Default)]
+pub(crate) struct Appended {
+    /// The write failed, and this is the first time.
+    pub(crate) error: Option<io::Error>,
+    /// There is now something to flush, and nobody has noted it yet.
+    pub(crate) to_flush: bool,
+    /// It is to be flushed right after the event.
+    pub(crate) soon: bool,
+}
+
+impl Appended {
+    pub(crate) fn is_news(&self) -> bool {
+        self.error.is_some() || self.to_flush
+    }
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+static STDOUT: LazyLock<Output> = LazyLock::new(|| {
+    let stdout = io::stdout();
+    let at_once = stdout.is_terminal();
+    Output::with("standard output".to_owned(), Box::new(stdout), at_once)
+});
+static STDERR: LazyLock<Output> =
+    LazyLock::new(|| Output::with("standard error".to_owned(), Box::new(io::stderr()), true));
+
+impl Output {
+    fn with(name: String, writer: Box<dyn Write + Send>, at_once: bool) -> Self {
+        let sink = Sink { name, writer, buffer: Vec::new(), at_once, state: State::Open, noted: false, socket: false };
+        // Relaxed: only uniqueness matters.
+        Output { id: NEXT.fetch_add(1, Ordering::Relaxed), sink: Arc::new(Mutex::new(sink)) }
+    }
+
+    /// Standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        STDOUT.clone()
+    }
+
+    /// Standard error, written at every commit.
+    #[must_use]
+    pub fn stderr() -> Self {
+        STDERR.clone()
+    }
+
+    /// Any writer. `name` is what messages call it. The writer is called with the destination locked, so it must not run events.
+    #[must_use]
+    pub fn new(name: impl Into<String>, writer: impl Write + Send + 'static) -> Self {
+        Output::with(name.into(), Box::new(writer), false)
+    }
+
+    /// As [`new`](Self::new), written at every commit instead of by the buffer.
+    #[must_use]
+    pub fn unbuffered(name: impl Into<String>, writer: impl Write + Send + 'static) -> Self {
+        Output::with(name.into(), Box::new(writer), true)
+    }
+
+    /// A file to be appended to, created if there is none.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).open(path.as_ref())?;
+        Ok(Output::with(path.as_ref().display().to_string(), Box::new(file), false))
+    }
+
+    /// A file to be written from its beginning; what it contained is lost.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path.as_ref())?;
+        Ok(Output::with(path.as_ref().display().to_string(), Box::new(file), false))
+    }
+
+    /// Memory, and the handle to look at it.
+    #[must_use]
+    pub fn memory(name: impl Into<String>) -> (Self, Memory) {
+        let memory = Memory::default();
+        (Output::with(name.into(), Box::new(memory.clone()), true), memory)
+    }
+
+    /// A socket that does not block. The reactor flushes it when it becomes writable.
+    pub(crate) fn socket(name: String, writer: impl Write + Send + 'static) -> Self {
+        let output = Output::with(name, Box::new(writer), false);
+        output.sink.lock().socket = true;
+        output
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn same(a: Option<&Output>, b: Option<&Output>) -> bool {
+        a.map(Output::id) == b.map(Output::id)
+    }
+
+    /// What messages call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.sink.lock().name.clone()
+    }
+
+    pub(crate) fn lock(&self) -> Locked {
+        Locked { id: self.id, sink: self.sink.lock_arc() }
+    }
+
+    /// Writes out what events have released.
+    ///
+    /// # Errors
+    /// What the operating system reports. What could not be written is kept.
+    pub fn flush(&self) -> io::Result<()> {
+        let mut sink = self.sink.lock();
+        sink.noted = false;
+        sink.write_out()?;
+        match sink.state {
+            State::Closed => Ok(()),
+            // The socket would block, and is not done.
+            _ if !sink.buffer.is_empty() => Ok(()),
+            _ => sink.writer.flush(),
+        }
+    }
+
+    /// Bytes released and not yet written.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.sink.lock().buffer.len()
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Sink {
+    /// Writes the buffer; what could not be written stays in it.
+    fn write_out(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        let result = loop {
+            if written == self.buffer.len() {
+                break Ok(());
+            }
+            match self.writer.write(&self.buffer[written..]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.socket {
+                        break Ok(());
+                    }
+                    // Somebody has made a terminal or a pipe non-blocking.
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                // Whoever serves a client learns of its end by reading.
+                Err(_) if self.socket => {
+                    written = self.buffer.len();
+                    break Err(io::ErrorKind::BrokenPipe.into());
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.buffer.drain(..written);
+        self.state = match &result {
+            Ok(()) => State::Open,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.buffer = Vec::new();
+                State::Closed
+            }
+            Err(_) => State::Failing,
+        };
+        result
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Appended {
+        if self.state == State::Closed {
+            return Appended::default();
+        }
+        let failing = self.state == State::Failing;
+        if failing && self.buffer.len() + bytes.len() > HARD_LIMIT {
+            let text =
+                format!("{} bytes are waiting to be written, and {} more were lost", self.buffer.len(), bytes.len());
+            return Appended { error: Some(io::Error::other(text)), to_flush: false, soon: false };
+        }
+        self.buffer.extend_from_slice(bytes);
+        let mut error = None;
+        // A destination that fails is tried again when it is flushed, not at every append.
+        if !failing && !self.socket && (self.at_once || self.buffer.len() >= HIGH_WATER) {
+            error = self.write_out().and_then(|()| if self.at_once { self.writer.flush() } else { Ok(()) }).err();
+        }
+        let to_flush = !self.buffer.is_empty() && !self.noted;
+        self.noted |= to_flush;
+        Appended { error, to_flush, soon: self.socket }
+    }
+}
+
+/// A destination locked by an event that is about to commit.
+pub(crate) struct Locked {
+    id: u64,
+    sink: ArcMutexGuard<RawMutex, Sink>,
+}
+
+impl Locked {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Appended {
+        self.sink.append(bytes)
+    }
+}
+
+impl fmt::Debug for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locked").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What was written to an [`Output::memory`].
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    /// The bytes so far.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.lock().clone()
+    }
+
+    /// The text so far; bytes that are none are replaced.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,282 @@
+//! A run: from the pending events of a queue to an empty one, or to the reason why it stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
+
+use crate::config::{Config, OnError, Progress, Rest};
+use crate::effects::Output;
+use crate::error::{EventError, RunError, RunErrorKind};
+use crate::order::{Local, Order, Schedule, Turn};
+use crate::queue::Shared;
+use crate::report::{Counters, Latencies, Live, Report, WorkerReport};
+use crate::task::Task;
+use crate::worker::Worker;
+
+/// Nobody has asked the run to stop.
+const GO_ON: u8 = 0;
+/// An event failed.
+pub(crate) const STOP_ERROR: u8 = 1;
+/// Somebody asked from outside.
+pub(crate) const STOP_CANCELLED: u8 = 2;
+/// The time limit was reached.
+pub(crate) const STOP_TIME: u8 = 3;
+
+/// How a run is told to end.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    reason: AtomicU8,
+    draining: AtomicBool,
+    /// Whose turn it is, under [`Order::Ordered`].
+    pub(crate) turn: Turn,
+}
+
+impl Control {
+    /// Asks for the end; the first reason counts. Relaxed: whoever sees it stops, and what led to it is found under a lock.
+    pub(crate) fn stop(&self, reason: u8) {
+        let _ = self.reason.compare_exchange(GO_ON, reason, Ordering::Relaxed, Ordering::Relaxed);
+        self.turn.close();
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.reason.load(Ordering::Relaxed) != GO_ON
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the workers of a run share.
+pub(crate) struct Run {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) config: Config,
+    pub(crate) schedule: Schedule,
+    pub(crate) control: Arc<Control>,
+    pub(crate) lives: Vec<CachePadded<Live>>,
+    pub(crate) deadline: Option<Instant>,
+    /// Whether events of an ordered run start before their turn.
+    pub(crate) speculates: bool,
+    errors: Mutex<Vec<EventError>>,
+    /// Events of an ordered run that had started when it was stopped.
+    withdrawn: Mutex<Vec<Task>>,
+    /// Outputs with something to flush.
+    unflushed: Mutex<Vec<Output>>,
+    latencies: Mutex<Latencies>,
+}
+
+impl Run {
+    pub(crate) fn workers(&self) -> usize {
+        self.lives.len()
+    }
+
+    pub(crate) fn stop(&self, reason: u8) {
+        self.control.stop(reason);
+        self.shared.sleep.close();
+    }
+
+    /// Whether the run is over when every worker sleeps.
+    pub(crate) fn is_finished(&self) -> bool {
+        let draining = self.control.draining.load(Ordering::Relaxed);
+        // Acquire pairs with the release of the last hold.
+        let held = self.shared.holds.load(Ordering::Acquire) != 0;
+        let served = self.shared.reactor.get().is_some_and(|reactor| !reactor.is_empty());
+        self.shared.inbox.is_empty() && (draining || (!held && !served && self.shared.timers.is_empty()))
+    }
+
+    /// Deals with an error as the configuration says. Returns an event to be added that handles it, if that is what it says.
+    pub(crate) fn report(&self, error: EventError) -> Option<Task> {
+        match &self.config.on_error {
+            OnError::Handle(handler) => {
+                let handler = handler.clone();
+                let site = error.location();
+                let options =
+                    crate::task::Options { handles_error: true, ..crate::task::Options::new().name("error handler") };
+                let handle = move |event: &mut crate::event::Event<'_>| handler(&error, event);
+                return Some(Task::with(Box::new(handle), site, options));
+            }
+            OnError::Stop(Rest::Keep | Rest::Drop) => {
+                self.record(error);
+                self.stop(STOP_ERROR);
+            }
+            OnError::Stop(Rest::Finish) | OnError::Collect => self.record(error),
+        }
+        None
+    }
+
+    /// Deals with the error of an error handler: the run stops.
+    pub(crate) fn report_last(&self, error: EventError) {
+        self.record(error);
+        self.stop(STOP_ERROR);
+    }
+
+    fn record(&self, error: EventError) {
+        let mut errors = self.errors.lock();
+        if errors.len() < Report::ERRORS {
+            errors.push(error);
+        }
+    }
+
+    pub(crate) fn withdraw(&self, task: Task) {
+        self.withdrawn.lock().push(task);
+    }
+
+    pub(crate) fn note_unflushed(&self, output: &Output) {
+        self.unflushed.lock().push(output.clone());
+    }
+
+    /// Writes out what was released. Calls `failed` with what could not be written.
+    pub(crate) fn flush(&self, mut failed: impl FnMut(&Output, std::io::Error)) {
+        // Taken first, so that no lock is held while writing.
+        let outputs = std::mem::take(&mut *self.unflushed.lock());
+        for output in outputs {
+            if let Err(error) = output.flush() {
+                failed(&output, error);
+            }
+        }
+    }
+
+    pub(crate) fn add_latencies(&self, latencies: &Latencies) {
+        self.latencies.lock().merge(latencies);
+    }
+
+    fn counters(&self) -> Counters {
+        let mut total = Counters::default();
+        self.lives.iter().for_each(|live| total.merge(&live.read()));
+        total
+    }
+}
+
+/// Runs a queue.
+pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunError> {
+    let started = Instant::now();
+    let control = Arc::<Control>::default();
+    {
+        let mut current = shared.current.lock();
+        assert!(current.is_none(), "the queue is being run already");
+        *current = Some(control.clone());
+    }
+    let running = Running(shared);
+    let _lease = config.protocol.map(optimist_stm::lease);
+    let protocol = optimist_stm::runtime::protocol();
+
+    let workers = config.threads.max(1);
+    let locals: Vec<Local> = (0..workers).map(Local::new).collect();
+    let stealers = locals.iter().map(|local| local.deque.stealer()).collect();
+    let run = Run {
+        shared: shared.clone(),
+        schedule: Schedule::new(config.order, stealers),
+        control,
+        lives: (0..workers).map(|_| CachePadded::default()).collect(),
+        deadline: config.time_limit.map(|limit| started + limit),
+        speculates: config.order == Order::Ordered && workers > 1 && !protocol.info().in_place,
+        errors: Mutex::default(),
+        withdrawn: Mutex::default(),
+        unflushed: Mutex::default(),
+        latencies: Mutex::default(),
+        config,
+    };
+    shared.sleep.open();
+    execute(&run, locals);
+
+    let mut put_back = run.withdrawn.lock().split_off(0);
+    put_back.sort_unstable_by_key(|task| task.position);
+    put_back.extend(run.schedule.drain());
+    shared.put_back(put_back);
+    run.flush(|output, error| {
+        let label = crate::task::Label { name: Some("end of the run".into()), site: std::panic::Location::caller() };
+        run.record(EventError::output(label, output.name(), error));
+    });
+    drop(running);
+
+    let mut report = Report {
+        counters: run.counters(),
+        workers: run.lives.iter().map(|live| WorkerReport { counters: live.read() }).collect(),
+        latencies: std::mem::take(&mut run.latencies.lock()),
+        elapsed: started.elapsed(),
+        protocol,
+        pending: 0,
+        errors: std::mem::take(&mut run.errors.lock()),
+    };
+    let kind = match run.control.reason.load(Ordering::Relaxed) {
+        STOP_CANCELLED => Some(RunErrorKind::Cancelled),
+        STOP_TIME => Some(RunErrorKind::TimeLimit),
+        _ => None,
+    };
+    let collects = matches!(run.config.on_error, OnError::Collect);
+    let stopped_by_error = run.control.reason.load(Ordering::Relaxed) == STOP_ERROR;
+    let kind = match kind {
+        None if !report.errors.is_empty() && (stopped_by_error || !collects) => {
+            Some(RunErrorKind::Event(Box::new(report.errors.remove(0))))
+        }
+        None => {
+            let blocked = shared.blocked();
+            if blocked.is_empty() { None } else { Some(RunErrorKind::Stuck(blocked)) }
+        }
+        some => some,
+    };
+    if kind.is_some() && matches!(run.config.on_error, OnError::Stop(Rest::Drop)) {
+        shared.clear();
+    }
+    report.pending = shared.pending();
+    match kind {
+        None => Ok(report),
+        Some(kind) => Err(RunError { kind, report: Box::new(report) }),
+    }
+}
+
+/// Marks the queue as running while it lives.
+struct Running<'a>(&'a Shared);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.0.current.lock() = None;
+    }
+}
+
+/// Runs the workers, one of them on this thread.
+fn execute(run: &Run, mut locals: Vec<Local>) {
+    let watcher = Watcher::default();
+    std::thread::scope(|scope| {
+        if let Some(progress) = &run.config.progress {
+            let watcher = &watcher;
+            scope.spawn(move || watcher.watch(run, progress));
+        }
+        let own = locals.swap_remove(0);
+        for local in locals {
+            let name = format!("optimist-{}", local.index);
+            let spawned =
+                std::thread::Builder::new().name(name).spawn_scoped(scope, move || Worker::new(run, local).work());
+            // With fewer threads than asked for the run would wait for those that do not exist.
+            spawned.expect("the system refuses another thread; run the queue on fewer");
+        }
+        Worker::new(run, own).work();
+        watcher.end();
+    });
+}
+
+/// Ends the thread of the progress callback.
+#[derive(Default)]
+struct Watcher {
+    over: Mutex<bool>,
+    ended: Condvar,
+}
+
+impl Watcher {
+    fn watch(&self, run: &Run, progress: &Progress) {
+        let mut over = self.over.lock();
+        while !*over {
+            self.ended.wait_for(&mut over, progress.interval);
+            parking_lot::MutexGuard::unlocked(&mut over, || (progress.callback)(&run.counters()));
+        }
+    }
+
+    fn end(&self) {
+        *self.over.lock() = true;
+        self.ended.notify_all();
+    }
+}

@@ -1,0 +1,454 @@
+//! A worker: takes an event from the schedule, executes it as a transaction, releases its effects, and sleeps when there is nothing.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use optimist_stm::attempt::{Attempt, Mode};
+use optimist_stm::protocol::{Any as AnyProtocol, Protocol};
+use optimist_stm::run::Body;
+use optimist_stm::watch::Watch;
+use optimist_stm::{Abort, Interrupt, Stop, runtime};
+
+use crate::effects::Output;
+use crate::error::EventError;
+use crate::event::{Context, Event, Failure};
+use crate::order::{Local, Schedule};
+use crate::queue::Additions;
+use crate::report::{Latencies, Live};
+use crate::run::{Run, STOP_TIME};
+use crate::sleep::Wake;
+use crate::task::Task;
+
+/// After so many events a worker looks at timers, the time limit and output that waits to be flushed.
+const ROUND: u32 = 64;
+
+/// Output of a busy run is written at the latest after so long.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
+
+pub(crate) struct Worker<'r> {
+    run: &'r Run,
+    live: &'r Live,
+    local: Local,
+    context: Context,
+    latencies: Latencies,
+    rounds: u32,
+    flushed: Instant,
+    /// Sockets to be written as soon as the running event is over.
+    soon: Vec<Output>,
+}
+
+/// How the execution of an event ended.
+enum Outcome {
+    Committed,
+    Failed(Failure),
+    Panicked(Box<dyn Any + Send>),
+    Blocked(Watch),
+    /// The run stops and the event has not had its turn.
+    Withdrawn,
+}
+
+/// Why a body ended otherwise than by its end or an abort.
+enum Ending {
+    Failed(Failure),
+    Withdrawn,
+}
+
+/// The event in execution, as the transaction loop sees it.
+struct Execution<'a> {
+    run: &'a Run,
+    live: &'a Live,
+    context: &'a mut Context,
+    task: &'a mut Task,
+    /// Nobody commits before this event: the order is not fixed, or it is this event's turn.
+    in_turn: bool,
+    /// When the last body ended, if that is measured.
+    body_ended: Option<Instant>,
+}
+
+impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
+    #[inline]
+    fn attempt(&mut self, tx: &mut Attempt) -> Result<(), Interrupt<Ending>> {
+        if !self.in_turn && tx.mode == Mode::Irrevocable {
+            // The run stopped while the event waited for its turn. It must not begin what cannot be undone.
+            return Err(Interrupt::Error(Ending::Withdrawn));
+        }
+        self.live.attempts.add(1);
+        self.context.begin_attempt();
+        let Task { handler, options, queued, position, .. } = &mut *self.task;
+        let name = options.as_ref().and_then(|options| options.name.as_deref());
+        match handler.run(&mut Event::new(tx, self.context, name)) {
+            Ok(()) => {}
+            Err(Interrupt::Abort(abort)) => return Err(Interrupt::Abort(abort)),
+            Err(Interrupt::Error(failure)) => return Err(Interrupt::Error(Ending::Failed(failure))),
+        }
+        if queued.is_some() {
+            self.body_ended = Some(Instant::now());
+        }
+        if !self.in_turn {
+            if !self.run.control.turn.wait(*position) {
+                return Err(Interrupt::Error(Ending::Withdrawn));
+            }
+            self.in_turn = true;
+            if tx.buffer.is_empty() && tx.locks.is_empty() {
+                // An event that has only read would commit as of its snapshot, which is before its turn.
+                <AnyProtocol as Protocol>::validate(tx)?;
+            }
+        }
+        if self.context.effects.lock(&self.run.config.stdout) {
+            tx.encumbered = true;
+        }
+        Ok(())
+    }
+
+    fn aborted(&mut self, reason: Abort) {
+        self.live.aborts[reason as usize].add(1);
+        self.context.abort();
+        let task = &mut *self.task;
+        self.context.catching(|| task.handler.aborted());
+        // An event that ran ahead runs again in its turn, and waits for that before it waits for anything of the transaction loop's. If
+        // the run stops meanwhile, the next attempt finds out at its end.
+        if !self.in_turn && reason != Abort::Regime && reason != Abort::Retry {
+            self.in_turn = self.run.control.turn.wait(self.task.position);
+        }
+    }
+}
+
+impl<'r> Worker<'r> {
+    pub(crate) fn new(run: &'r Run, local: Local) -> Self {
+        let live = &run.lives[local.index];
+        let context = Context::new(local.index, run.config.seed, run.shared.numbers.clone());
+        Worker {
+            run,
+            live,
+            local,
+            context,
+            latencies: Latencies::default(),
+            rounds: 0,
+            flushed: Instant::now(),
+            soon: Vec::new(),
+        }
+    }
+
+    pub(crate) fn work(mut self) {
+        while !self.run.control.is_stopping() {
+            self.rounds += 1;
+            if self.rounds == ROUND {
+                self.look_around();
+            }
+            match self.next() {
+                Some(task) => self.execute(task),
+                None => {
+                    if !self.idle() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.flush_sockets();
+        self.run.add_latencies(&self.latencies);
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Task> {
+        let task = self.run.schedule.next(&self.run.shared.inbox, &mut self.local)?;
+        if self.local.stole {
+            self.live.stolen.add(1);
+        }
+        Some(task)
+    }
+
+    /// What has to be done now and then.
+    #[cold]
+    fn look_around(&mut self) {
+        self.rounds = 0;
+        if !self.run.shared.timers.is_empty() {
+            self.fire_timers();
+        }
+        let now = Instant::now();
+        if self.run.deadline.is_some_and(|deadline| deadline <= now) {
+            self.run.stop(STOP_TIME);
+        }
+        if let Some(reactor) = self.run.shared.reactor.get() {
+            reactor.poll(&self.run.shared, Some(now), || true);
+        }
+        if now - self.flushed > FLUSH_INTERVAL {
+            self.flushed = now;
+            self.flush();
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        self.run.shared.timers.fire(|task| self.run.shared.push(task, None));
+    }
+
+    fn flush(&mut self) {
+        let mut errors = Vec::new();
+        self.run.flush(|output, error| {
+            let label = crate::task::Label { name: Some("flush".into()), site: std::panic::Location::caller() };
+            errors.push(EventError::output(label, output.name(), error));
+        });
+        errors.into_iter().for_each(|error| self.report(error, false));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush_sockets(&mut self) {
+        for output in self.soon.drain(..) {
+            // A client that has gone is found when its socket is read.
+            let _ = output.flush();
+        }
+    }
+
+    /// Nothing was found: sleeps until there may be something. False if the run is over.
+    #[cold]
+    fn idle(&mut self) -> bool {
+        self.flush();
+        self.flush_sockets();
+        let sleep = &self.run.shared.sleep;
+        sleep.announce();
+        self.fire_timers();
+        if let Some(task) = self.next() {
+            sleep.withdraw();
+            // Whoever put it there may have put more, and has seen a sleeper only once.
+            sleep.notify();
+            self.execute(task);
+            return true;
+        }
+        let deadline = self.run.shared.timers.earliest().into_iter().chain(self.run.deadline).min();
+        let slept = Instant::now();
+        self.live.sleeps.add(1);
+        let mut polling = false;
+        let mut wake = None;
+        if let Some(reactor) = self.run.shared.reactor.get() {
+            reactor.poll(&self.run.shared, deadline, || {
+                wake = sleep.begin_polling(self.run.workers(), || self.run.is_finished());
+                polling = wake.is_none();
+                polling
+            });
+        }
+        if polling {
+            wake = Some(sleep.end_polling());
+        }
+        let wake = wake.unwrap_or_else(|| sleep.wait(self.run.workers(), deadline, || self.run.is_finished()));
+        self.live.asleep_ns.add(u64::try_from(slept.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        match wake {
+            Wake::Finished => return false,
+            Wake::Time => self.look_around(),
+            Wake::Work => {
+                if polling {
+                    self.fire_timers();
+                }
+                if let Some(task) = self.next() {
+                    if !self.local.deque.is_empty() || !self.run.shared.inbox.is_empty() {
+                        sleep.notify();
+                    }
+                    self.execute(task);
+                }
+            }
+        }
+        true
+    }
+
+    fn execute(&mut self, mut task: Task) {
+        let ordered = matches!(self.run.schedule, Schedule::Ordered(_));
+        let key = if self.run.schedule.has_keys() { task.key() } else { None };
+        let started = task.queued.map(|queued| (queued, Instant::now()));
+        self.context.begin_event(if ordered { Some(task.position) } else { None });
+        let (outcome, body_ended) = self.attempt(&mut task, ordered);
+        let committed = matches!(outcome, Outcome::Committed);
+        if committed {
+            self.live.commits.add(1);
+            self.release(&task);
+            if let Some((queued, started)) = started {
+                let body_ended = body_ended.unwrap_or(started);
+                self.latencies.queue.record(started.saturating_duration_since(queued));
+                self.latencies.run.record(body_ended.saturating_duration_since(started));
+                self.latencies.commit.record(body_ended.elapsed());
+            }
+        }
+        let position = task.position;
+        // A connection with more messages waiting gets the answers together.
+        let goes_on = committed && self.context.again && self.soon.len() < 64;
+        if !self.soon.is_empty() && !goes_on {
+            self.flush_sockets();
+        }
+        let mut over = Some(task);
+        match outcome {
+            Outcome::Committed => {
+                if self.context.again
+                    && let Some(mut task) = over.take()
+                {
+                    let handler = &mut task.handler;
+                    self.context.catching(|| handler.ended(true));
+                    task.queued = None;
+                    self.live.added.add(1);
+                    self.add(task);
+                }
+            }
+            Outcome::Failed(failure) => self.fail(over.as_mut(), |label| EventError::failed(label, failure)),
+            Outcome::Panicked(payload) => self.fail(over.as_mut(), |label| EventError::panicked(label, &*payload)),
+            Outcome::Blocked(watch) => {
+                self.live.waits.add(1);
+                if let Some(mut task) = over.take() {
+                    let handler = &mut task.handler;
+                    self.context.catching(|| handler.ended(false));
+                    self.run.shared.block(task, watch);
+                }
+            }
+            Outcome::Withdrawn => {
+                if let Some(mut task) = over.take() {
+                    let handler = &mut task.handler;
+                    self.context.catching(|| handler.ended(false));
+                    self.run.withdraw(task);
+                }
+                return;
+            }
+        }
+        if ordered {
+            debug_assert!(position < u64::MAX);
+            self.run.control.turn.advance();
+        } else if key.is_some() && self.run.schedule.done(key) {
+            self.run.shared.sleep.notify();
+        }
+        if let Some(mut task) = over {
+            let handler = &mut task.handler;
+            self.context.catching(|| handler.ended(committed));
+            self.report_hooks(&task);
+            // The destructor of a handler is the user's code too.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(task.handler))) {
+                let label = crate::task::Label { name: None, site: task.site };
+                self.report(EventError::hook(label, &*payload), false);
+            }
+        }
+    }
+
+    /// Runs the attempts of an event.
+    #[inline]
+    fn attempt(&mut self, task: &mut Task, ordered: bool) -> (Outcome, Option<Instant>) {
+        let irrevocable = task.is_irrevocable();
+        let mode = if irrevocable { Mode::Irrevocable } else { Mode::Update };
+        let mut execution = Execution {
+            run: self.run,
+            live: self.live,
+            context: &mut self.context,
+            task,
+            in_turn: !ordered,
+            body_ended: None,
+        };
+        if ordered && (irrevocable || !self.run.speculates) {
+            if !self.run.control.turn.wait(execution.task.position) {
+                return (Outcome::Withdrawn, None);
+            }
+            execution.in_turn = true;
+        }
+        loop {
+            Additions::enter(&self.run.shared);
+            let result = catch_unwind(AssertUnwindSafe(|| runtime::execute_body(mode, &mut execution)));
+            Additions::leave();
+            let outcome = match result {
+                Ok(Ok(())) => Outcome::Committed,
+                Ok(Err(Stop::Error(Ending::Withdrawn))) => Outcome::Withdrawn,
+                Ok(Err(Stop::Error(Ending::Failed(failure)))) => Outcome::Failed(failure),
+                Ok(Err(Stop::Blocked(watch))) => Outcome::Blocked(watch),
+                Err(payload) => Outcome::Panicked(payload),
+            };
+            if !matches!(outcome, Outcome::Committed | Outcome::Blocked(_)) {
+                // A blocked attempt was aborted, and the abort has been dealt with.
+                execution.context.abort();
+            }
+            if execution.in_turn || matches!(outcome, Outcome::Committed | Outcome::Withdrawn) {
+                return (outcome, execution.body_ended);
+            }
+            // What an event does ahead of its turn, other than reach its end, does not count.
+            let handler = &mut execution.task.handler;
+            execution.context.catching(|| handler.aborted());
+            if !self.run.control.turn.wait(execution.task.position) {
+                return (Outcome::Withdrawn, None);
+            }
+            execution.in_turn = true;
+        }
+    }
+
+    /// Releases the effects of an event that has committed.
+    #[inline]
+    fn release(&mut self, task: &Task) {
+        let run = self.run;
+        let mut failed = Vec::new();
+        let soon = &mut self.soon;
+        let bytes = self.context.effects.release(&run.config.stdout, |output, appended| {
+            if appended.to_flush && appended.soon {
+                soon.push(output.clone());
+            } else if appended.to_flush {
+                run.note_unflushed(output);
+            }
+            if let Some(error) = appended.error {
+                failed.push((output.clone(), error));
+            }
+        });
+        if bytes != 0 {
+            self.live.output_bytes.add(bytes as u64);
+        }
+        for (output, error) in failed {
+            self.report(EventError::output(task.label(), output.name(), error), false);
+        }
+        let mut more = false;
+        let local = &self.local;
+        let added = Additions::release(|addition| match addition {
+            crate::queue::Addition { task, after: None, queue: None } => {
+                more |= run.schedule.add(&run.shared.inbox, local, task);
+            }
+            crate::queue::Addition { task, after, queue } => {
+                queue.as_ref().map_or(&run.shared, |queue| queue.shared()).push(task, after);
+            }
+        });
+        if added != 0 {
+            self.live.added.add(added as u64);
+            if more {
+                run.shared.sleep.notify();
+            }
+        }
+        self.context.on_abort.clear();
+        if !self.context.on_commit.is_empty() {
+            for hook in std::mem::take(&mut self.context.on_commit) {
+                self.context.catching(hook.0);
+            }
+        }
+        self.report_hooks(task);
+    }
+
+    fn add(&mut self, task: Task) {
+        if self.run.schedule.add(&self.run.shared.inbox, &self.local, task) {
+            self.run.shared.sleep.notify();
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, task: Option<&mut Task>, error: impl FnOnce(crate::task::Label) -> EventError) {
+        self.live.failures.add(1);
+        if let Some(task) = task {
+            let handler = &mut task.handler;
+            self.context.catching(|| handler.failed());
+            self.report(error(task.label()), task.is_error_handler());
+        }
+    }
+
+    /// Reports panics of hooks.
+    #[inline]
+    fn report_hooks(&mut self, task: &Task) {
+        if !self.context.panics.is_empty() {
+            for payload in std::mem::take(&mut self.context.panics) {
+                self.report(EventError::hook(task.label(), &*payload), task.is_error_handler());
+            }
+        }
+    }
+
+    #[cold]
+    fn report(&mut self, error: EventError, last: bool) {
+        if last {
+            self.run.report_last(error);
+        } else if let Some(task) = self.run.report(error) {
+            self.add(task);
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Nothing that is given to the lexer, parser, formatter, verifier or diagnostics makes them panic, and formatting keeps what a program means.
+//!
+//! Texts come from three sources: any characters at all, programs that were damaged at random, and well-formed programs that
+//! were put together at random with odd spacing and comments everywhere.
+
+use optimist_flowgraph::flowgraph::print;
+use optimist_flowgraph::flowgraph::verify::well_formed;
+use optimist_flowgraph::model::random::Random;
+use optimist_flowgraph::syntax::token::tokenize;
+use optimist_flowgraph::{Literal, Source, check, compile, fmt};
+use proptest::prelude::*;
+
+const CORPUS: &[&str] = &[
+    include_str!("../../examples/power.flow"),
+    include_str!("../../examples/promote.flow"),
+    include_str!("../../examples/bytecode.flow"),
+    "const N = 10 # size\nobject Account { owner, balance }\nshared bank = map()\n\nfn main() {\n  for i in 0..N { bank[i] = Account(\"x\", -1) }\n  for k in keys(bank) { print(k, bank[k].balance) }\n  add move(1, 2, 3.5) after 100\n}\n\n# moves\nfn move(a, b, n) {\n  if bank[a].balance < n { raise \"poor\" } else if n == 0 or not n { return }\n  bank[a].balance -= n; bank[b].balance += n\n}\n",
+    "fn f(q) {\n  while true {\n    try {\n      either { x = pop(q)\n        if x == none { retry }\n      } or { x = 'none' }\n      if x { break }\n      continue\n    } catch e { print(e.message); return e }\n  }\n  loop:\n  x -= 1 # less\n  if x > 0 goto loop else goto done\n  done: promote(x)\n  print_and_stop([1, 's', [b\"\\xff\", 0x1f, 1_000]])\n}\npure fn g(a, b) { return -a * (b + 1) % 2 // 3 / 4 }\n",
+    "fn f(c) { try goto b catch e goto d\nb: leave goto x\nd: promote(c) goto x\nx: return c }",
+];
+
+const TOKENS: &[&str] = &[
+    "fn",
+    "f",
+    "(",
+    ")",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    ";",
+    ".",
+    "..",
+    "=",
+    "==",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "+",
+    "-",
+    "*",
+    "/",
+    "//",
+    "%",
+    "+=",
+    "and",
+    "or",
+    "not",
+    "if",
+    "else",
+    "while",
+    "for",
+    "in",
+    "goto",
+    "try",
+    "catch",
+    "either",
+    "retry",
+    "raise",
+    "return",
+    "break",
+    "continue",
+    "add",
+    "after",
+    "promote",
+    "print_and_stop",
+    "pure",
+    "shared",
+    "const",
+    "object",
+    "leave",
+    "x",
+    "y",
+    "e",
+    "0",
+    "-1",
+    "1.5",
+    "99999999999999999999",
+    "'s'",
+    "\"t\"",
+    "b\"u\"",
+    "\n",
+    " ",
+    "# c\n",
+    "é",
+    "\u{1F600}",
+    "\\",
+    "\"",
+    "'",
+    "none",
+    "true",
+];
+
+/// All that can be done with a text. If it is a program, formatting must keep it one, and the same one.
+fn try_everything(text: &str) {
+    let source = Source::new("fuzz.flow", text);
+    let diagnostics = check(&source, &[]);
+    for diagnostic in &diagnostics {
+        let shown = diagnostic.render(&source, false);
+        assert!(shown.contains(&diagnostic.message), "{shown}");
+        diagnostic.to_json(&source);
+    }
+    let program = compile(&source).ok();
+    if let Some(program) = &program {
+        well_formed(program).unwrap_or_else(|rule| panic!("{rule}\n{text}"));
+        let printed = print::program(program, |_, _| None);
+        let again = compile(&Source::new("printed.flow", printed.clone()))
+            .unwrap_or_else(|_| panic!("{text}\nprinted as\n{printed}"));
+        assert_eq!(print::program(&again, |_, _| None), printed, "{text}");
+    }
+    let Ok(once) = fmt(&source) else {
+        assert!(program.is_none());
+        return;
+    };
+    let formatted = Source::new("formatted.flow", once.clone());
+    let twice = fmt(&formatted).unwrap_or_else(|_| panic!("{text}\nformatted as\n{once}"));
+    assert_eq!(once, twice, "{text}");
+    let comments = |text: &str| {
+        let tokens = tokenize(text);
+        tokens.comments.iter().map(|comment| text[comment.span.range()].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(comments(text), comments(&once), "{text}\nformatted as\n{once}");
+    let codes = |source| check(source, &[]).iter().map(|d| d.message.clone()).collect::<Vec<_>>();
+    let (mut before, mut after) = (codes(&source), codes(&formatted));
+    before.sort();
+    after.sort();
+    assert_eq!(before, after, "{text}\nformatted as\n{once}");
+    if let Some(program) = &program {
+        let formatted = compile(&formatted).expect("has no mistakes");
+        assert_eq!(
+            print::program(program, |_, _| None),
+            print::program(&formatted, |_, _| None),
+            "{text}\nformatted as\n{once}"
+        );
+    }
+}
+
+fn rounds(default: u64) -> u64 {
+    std::env::var("OPTIMIST_PROGRAMS").ok().and_then(|count| count.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn the_corpus_is_well_formed() {
+    for text in CORPUS {
+        let source = Source::new("corpus.flow", *text);
+        let mistakes: String = check(&source, &[]).iter().map(|d| d.render(&source, false)).collect();
+        assert_eq!(mistakes, "");
+        try_everything(text);
+    }
+}
+
+#[test]
+fn damaged_programs() {
+    for seed in 0..rounds(1000) {
+        let mut random = Random::new(seed);
+        let text = random.pick(CORPUS);
+        // Pieces are tokens and what stands between them, so that damage is of the kind that people do.
+        let tokens = tokenize(text);
+        let mut pieces: Vec<String> = Vec::new();
+        let mut at = 0;
+        for token in &tokens.tokens {
+            pieces.push(text[at..token.span.start as usize].to_owned());
+            pieces.push(text[token.span.range()].to_owned());
+            at = token.span.end as usize;
+        }
+        for _ in 0..1 + random.below(4) {
+            let place = random.below(pieces.len());
+            match random.below(6) {
+                0 => pieces[place].clear(),
+                1 => pieces.insert(place, random.pick(TOKENS).to_owned()),
+                2 => pieces[place] = random.pick(TOKENS).to_owned(),
+                3 => {
+                    let other = random.below(pieces.len());
+                    pieces.swap(place, other);
+                }
+                4 => pieces.truncate(place),
+                _ => {
+                    let end = (place + random.below(12)).min(pieces.len());
+                    let copy = pieces[place..end].to_vec();
+                    let target = random.below(pieces.len());
+                    pieces.splice(target..target, copy);
+                }
+            }
+            if pieces.is_empty() {
+                pieces.push(String::new());
+            }
+        }
+        try_everything(&pieces.concat());
+    }
+}
+
+#[test]
+fn token_salads() {
+    for seed in 0..rounds(1000) {
+        let mut random = Random::new(seed);
+        let text: Vec<&str> = (0..random.below(60)).map(|_| random.pick(TOKENS)).collect();
+        try_everything(&text.join(random.pick(&["", " ", "\n"])));
+        try_everything(&format!("fn f(x, y) {{\n{}\n}}", text.join(" ")));
+    }
+}
+
+/// Writes well-formed programs of functions with odd spacing and with comments wherever one can stand.
+struct Writer {
+    random: Random,
+    out: String,
+    depth: usize,
+    loops: usize,
+}
+
+impl Writer {
+    fn program(seed: u64) -> String {
+        let mut writer = Self { random: Random::new(seed), out: String::new(), depth: 0, loops: 0 };
+        writer.comment();
+        for name in ["s", "t"] {
+            if writer.random.percent(50) {
+                writer.push(&format!("shared {name} = map()"));
+                writer.line_end();
+            } else {
+                writer.push(&format!("const {name}=[1 ,2]"));
+                writer.line_end();
+            }
+        }
+        writer.push("object P{a,b}");
+        writer.line_end();
+        for name in ["f", "g"] {
+            writer.push(&format!("fn {name}(x,y)"));
+            writer.block();
+            writer.line_end();
+        }
+        writer.out
+    }
+
+    fn push(&mut self, text: &str) {
+        for c in text.chars() {
+            if c == ' ' && self.random.percent(20) {
+                self.out.push_str("  ");
+            }
+            self.out.push(c);
+        }
+    }
+
+    fn comment(&mut self) {
+        if self.random.percent(12) {
+            let mark = self.random.below(1000);
+            self.out.push_str(&format!("# c{mark} \n"));
+        }
+    }
+
+    fn line_end(&mut self) {
+        match self.random.below(8) {
+            0 => self.out.push_str(" # end\n"),
+            1 => self.out.push_str("\n\n\n"),
+            2 => self.out.push_str("\n\n # alone\n\n"),
+            3 => self.out.push(';'),
+            _ => self.out.push('\n'),
+        }
+        self.comment();
+    }
+
+    fn block(&mut self) {
+        self.out.push_str(self.random.clone().pick(&["{", " {", " {\n", " { # open\n"]));
+        self.depth += 1;
+        for _ in 0..self.random.below(if self.depth > 3 { 2 } else { 4 }) {
+            self.statement();
+            self.line_end();
+        }
+        self.depth -= 1;
+        self.comment();
+        self.out.push('}');
+    }
+
+    fn statement(&mut self) {
+        let choice = if self.depth > 3 { self.random.below(8) } else { self.random.below(16) };
+        match choice {
+            0..=2 => {
+                let place = self.random.pick(&["x", "y", "z", "x.a", "y[1]", "x.a[y].b"]);
+                let op = self.random.pick(&["=", "=", "+=", "//=", " = "]);
+                self.push(&format!("{place}{op}"));
+                self.expression();
+            }
+            3 => self.push("print(x,y , z)"),
+            4 => {
+                self.push("return ");
+                self.expression();
+            }
+            5 => self.push("add f(1,\n 2) after 3"),
+            6 if self.loops > 0 => self.push("break"),
+            6..=7 => self.push("promote( x )"),
+            8..=9 => {
+                self.push("if ");
+                self.expression();
+                self.block();
+                while self.random.percent(30) {
+                    self.push(" else if ");
+                    self.expression();
+                    self.block();
+                }
+                if self.random.percent(50) {
+                    self.push(self.random.clone().pick(&[" else", "\nelse", " # why\n else "]));
+                    self.block();
+                }
+            }
+            10..=11 => {
+                self.push("while ");
+                self.expression();
+                self.loops += 1;
+                self.block();
+                self.loops -= 1;
+            }
+            12 => {
+                let name = format!("i{}", self.depth);
+                self.push(&format!("for {name} in 0 .. "));
+                self.expression();
+                self.loops += 1;
+                self.block();
+                self.loops -= 1;
+            }
+            13 => {
+                self.push("try");
+                self.block();
+                self.push(self.random.clone().pick(&[" catch e", "\ncatch", " # handler\ncatch e "]));
+                self.block();
+            }
+            14 => {
+                self.push("either");
+                self.block();
+                self.push(" or");
+                self.block();
+            }
+            _ => self.push("raise 'bad'"),
+        }
+    }
+
+    fn expression(&mut self) {
+        match self.random.below(14) {
+            0 => self.push("-1_000"),
+            1 => self.push("\"a # no comment\""),
+            2 => self.push("(x\n  + y # inside\n )"),
+            3 => {
+                self.push("(not ");
+                self.expression();
+                self.out.push(')');
+            }
+            4 => self.push("f( x ,g(y, 2) )"),
+            5..=7 => {
+                let op = self.random.pick(&["+", " - ", "*\n", " and ", " or ", " % "]);
+                self.out.push('(');
+                self.expression();
+                self.push(op);
+                self.expression();
+                self.out.push(')');
+            }
+            8 => self.push("P(1, [1, 's', # in a list\n [2]]).a"),
+            9 => self.push("- x"),
+            _ => self.push(self.random.clone().pick(&["x", "y", "0", "1.5", "'s'", "s", "len(x)"])),
+        }
+    }
+}
+
+#[test]
+fn well_formed_programs_survive_formatting() {
+    let mut accepted = 0;
+    let rounds = rounds(700);
+    for seed in 0..rounds {
+        let text = Writer::program(seed);
+        accepted += u64::from(fmt(&Source::new("w.flow", text.clone())).is_ok());
+        try_everything(&text);
+    }
+    assert!(accepted * 10 > rounds * 9, "only {accepted} of {rounds} were well-formed");
+}
+
+#[test]
+fn deep_nesting_is_a_mistake_and_no_overflow() {
+    for (open, close) in [("(", ")"), ("[", "]"), ("-", ""), ("f(", ")"), ("x[", "]"), ("not ", "")] {
+        let text = format!("fn f(x) {{ y = {}1{} }}", open.repeat(50_000), close.repeat(50_000));
+        try_everything(&text);
+        try_everything(&format!("l: x = {}1{}\n goto l", open.repeat(50_000), close.repeat(50_000)));
+    }
+    try_everything(&format!("fn f(x) {{ y = {}x }}", "x + ".repeat(50_000)));
+    try_everything(&format!("fn f(x) {{ y = x{} }}", ".a[1]".repeat(50_000)));
+    try_everything(&format!("fn f(x) {{ {} {} }}", "if x {".repeat(50_000), "}".repeat(50_000)));
+    try_everything(&"{".repeat(100_000));
+    let chain = format!("fn f(x) {{ if x {{}} {} }}", "else if x { y = 1 }".repeat(3000));
+    try_everything(&chain);
+    assert!(compile(&Source::new("chain.flow", chain)).is_ok());
+}
+
+#[test]
+fn literals_read_back() {
+    for seed in 0..rounds(1000) {
+        let mut random = Random::new(seed);
+        let text: Vec<&str> = (0..random.below(12)).map(|_| random.pick(TOKENS)).collect();
+        if let Ok(literal) = Literal::parse(&text.concat()) {
+            assert_eq!(Literal::parse(&literal.to_string()).as_ref(), Ok(&literal));
+        }
+    }
+    for wrong in ["", "x", "1 2", "[1", "1 +", "'a", "f(1)", "1 + 2", "--1"] {
+        assert!(Literal::parse(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(
+        Literal::parse(" [-7, 'a', [1.5, b\"x\"], none, true] ").map(|l| l.to_string()).as_deref(),
+        Ok("[-7, 'a', [1.5, b\"x\"], none, 1]")
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text(text in "\\PC*") {
+        try_everything(&text);
+    }
+
+    #[test]
+    fn any_text_in_a_function(text in "[ -~\\n]*") {
+        try_everything(&format!("fn f(x) {{ {text} }}"));
+    }
+}
