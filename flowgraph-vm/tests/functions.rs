@@ -170,6 +170,20 @@ fn limits_end_an_event() {
     let text = "fn main() {\n l = none\n while true { l = list(l, 1) }\n}\n";
     let error = run_with(text, config);
     assert!(error.contains("more than 20971520 bytes of memory in use"), "{error}");
+    // Nor can a program that never loops pile up memory.
+    let mut config = VmConfig::default();
+    config.heap.limit = 20 << 20;
+    let doubling = (0..40).map(|i| format!(" s{} = s{i} + s{i}\n", i + 1)).collect::<String>();
+    let error = run_with(&format!("fn main() {{\n s0 = \"abcdefgh\"\n{doubling} print(len(s40))\n}}\n"), config);
+    assert!(error.contains("more than 20971520 bytes of memory in use"), "{error}");
+    let mut config = VmConfig::default();
+    config.heap.limit = 20 << 20;
+    let error = run_with("fn main() { x = array(100000000) }\n", config);
+    assert!(error.contains("more than 20971520 bytes of memory in use"), "{error}");
+    let mut config = VmConfig::default();
+    config.limits.output = 1000;
+    let error = run_with("fn main() { for i in 0..1000 { print(\"0123456789\") } }\n", config);
+    assert!(error.contains("more than 1000 bytes of output in one event"), "{error}");
 }
 
 #[test]
