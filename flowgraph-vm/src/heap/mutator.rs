@@ -39,6 +39,8 @@ pub struct Mutator {
     /// Whether an object of this event may be referred to from outside.
     escaped: bool,
     in_event: bool,
+    /// Whether this event has frozen something that is not fresh.
+    pub(crate) has_frozen: bool,
     /// See [`Mutator::is_pressed`].
     pressed: bool,
     /// Back edges and calls until the next safepoint poll.
@@ -75,6 +77,7 @@ impl Mutator {
             serial: 0,
             escaped: false,
             in_event: false,
+            has_frozen: false,
             pressed: false,
             fuel: FUEL,
             saved: Run { start: 0, end: 0 },
@@ -106,6 +109,7 @@ impl Mutator {
         self.fresh_start = self.cursor;
         self.fresh_size = self.limit - self.cursor;
         self.escaped = false;
+        self.has_frozen = false;
         self.event_bytes = 0;
     }
 

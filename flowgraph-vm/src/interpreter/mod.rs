@@ -149,8 +149,16 @@ impl<'a> Machine<'a> {
         worker.frames.clear();
         worker.guards.clear();
         worker.saved.clear();
-        let mut machine =
-            Machine { shared, worker, context, initialising: false, code: NonNull::from(code), base: 0, steps: 0, output: 0 };
+        let mut machine = Machine {
+            shared,
+            worker,
+            context,
+            initialising: false,
+            code: NonNull::from(code),
+            base: 0,
+            steps: 0,
+            output: 0,
+        };
         machine.make_room(code.template.len());
         machine.worker.stack[..code.template.len()].copy_from_slice(&code.template);
         machine.worker.stack[..arguments.len()].copy_from_slice(arguments);
