@@ -167,25 +167,28 @@ impl<A: Atomics> Domain<A> {
 }
 
 /// What one running transaction shows to the others. One per descriptor, reused by later ones.
+///
+/// What the owner writes in every transaction stands together, apart from what others may write.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Slot<A: Atomics = Native> {
-    pub(crate) index: usize,
     /// The clock when the running transaction began, or [`IDLE`].
-    pub(crate) active: CachePadded<A::Word>,
+    pub(crate) active: A::Word,
+    pub(crate) counters: Counters,
+    /// Not zero while somebody may be parked on this slot.
+    waiters: CachePadded<A::Word>,
+    pub(crate) index: usize,
     /// The age of the transaction, or [`NO_AGE`].
     pub(crate) age: A::Word,
     /// How many transactions this slot has ended.
     pub(crate) ended: A::Word,
-    /// Not zero while somebody may be parked on this slot.
-    waiters: CachePadded<A::Word>,
-    pub(crate) counters: Counters,
 }
 
 impl<A: Atomics> Slot<A> {
     fn new(index: usize) -> Self {
         Slot {
             index,
-            active: CachePadded::new(A::Word::new(IDLE)),
+            active: A::Word::new(IDLE),
             age: A::Word::new(NO_AGE),
             ended: A::Word::new(0),
             waiters: CachePadded::new(A::Word::new(0)),
@@ -249,6 +252,7 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
         /// The counters of one slot. Only the owner writes them, with plain stores; anyone may read.
         #[derive(Debug, Default)]
+        #[repr(C)]
         pub(crate) struct Counters {
             $($(#[doc = $doc])+ pub(crate) $name: Counter,)+
             pub(crate) aborts: [Counter; REASONS],

@@ -365,6 +365,20 @@ where
         Ok(Some(old))
     }
 
+    /// Adds `key` with `value` if it is not there, and says whether it was not.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    #[inline]
+    pub fn insert_if_absent<P: Protocol>(&self, tx: &mut Tx<'_, P>, key: K, value: V) -> Result<bool> {
+        let hash = self.inner.hasher.hash_one(&key);
+        let end = self.find(tx, hash, &key)?;
+        if end.entry == 0 {
+            self.add(tx, &end, hash, key, value)?;
+        }
+        Ok(end.entry == 0)
+    }
+
     /// Sets the value of `key` to `f` of the one before, if there was one.
     ///
     /// # Errors

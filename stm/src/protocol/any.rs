@@ -71,12 +71,7 @@ fn calls(tx: &Attempt<Native>) -> &'static Calls<Native> {
 
 /// A write through the table. Not inlined, so that looking up the table does not weigh on the fast path.
 #[inline(never)]
-unsafe fn write_slow(
-    tx: &mut Attempt<Native>,
-    place: Place,
-    value: u64,
-    drop: Option<DropWord>,
-) -> Result<(), Abort> {
+unsafe fn write_slow(tx: &mut Attempt<Native>, place: Place, value: u64, drop: Option<DropWord>) -> Result<(), Abort> {
     // SAFETY: passed on to the caller.
     unsafe { (calls(tx).write)(tx, place, value, drop) }
 }
