@@ -131,7 +131,19 @@ pub(crate) fn write_bits<P: Protocol>(
     // SAFETY: as in `read_bits`.
     unsafe { P::write(tx, place(object, index), bits, None) }?;
     // Looked at when the object is ours: another event may have frozen it since the caller looked. The error undoes the write.
-    if object.meta().is_frozen() { Err(WriteError::Frozen) } else { Ok(()) }
+    if object.meta().is_frozen() || (heap.has_frozen && is_being_frozen::<P>(tx, object)?) {
+        Err(WriteError::Frozen)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether this event itself freezes the object; under a protocol that keeps writes back only the log knows.
+#[cold]
+fn is_being_frozen<P: Protocol>(tx: &mut Attempt, object: Object) -> Result<bool, Abort> {
+    let place = Place { header: object.header(), field: object.meta_word() };
+    // SAFETY: as in `read_bits`; the meta word lies behind the header like a field.
+    unsafe { P::read(tx, place) }.map(|bits| Meta::from_bits(bits).is_frozen())
 }
 
 /// Writes a field of a mutable object.
@@ -156,12 +168,13 @@ pub(crate) fn write<P: Protocol>(
 ///
 /// # Errors
 /// The abort with which this attempt ends.
-pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object) -> Result<(), Abort> {
+pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &mut Mutator, object: Object) -> Result<(), Abort> {
     let meta: Meta = object.meta();
     if heap.is_fresh(object) {
         object.set_meta(meta.frozen());
         return Ok(());
     }
+    heap.has_frozen = true;
     let place = Place { header: object.header(), field: object.meta_word() };
     // SAFETY: as in `read_bits`; the meta word lies behind the header like a field.
     unsafe { P::write(tx, place, meta.frozen().bits(), None) }

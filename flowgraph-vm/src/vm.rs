@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 
 pub use crate::heap::{Heap, HeapConfig, HeapStatistics, Root};
-pub use crate::host::{Host, HostCall, HostKind};
+pub use crate::host::{Host, HostCall, HostError, HostKind};
 pub use crate::interpreter::context::{Collected, EffectMark, EventContext, QueuedCall};
 pub use crate::interpreter::{Interruption, Limits, Outcome, Worker};
 pub use crate::record::{ColumnKind, RecordError, RecordHeader};
@@ -181,6 +181,9 @@ impl Vm {
     /// # Errors
     /// When a host function that the program calls is missing, or a function has too many variables.
     pub fn new(program: Program, config: VmConfig) -> Result<Vm, VmError> {
+        if program.types.len() > usize::from(u16::MAX) {
+            return Err(VmError(format!("a program can have at most {} object types", u16::MAX)));
+        }
         let program = Arc::new(program);
         let hosts = match_hosts(&program, config.hosts)?;
         let heap = Heap::new(config.heap);
@@ -392,8 +395,12 @@ impl Vm {
         result
     }
 
-    /// The value as a constant, if it is immutable all through.
+    /// The value as a constant, if it is immutable all through and lists are nested at most a thousand deep.
     pub fn literal_of(&self, value: Value) -> Option<Literal> {
+        self.nested_literal(value, 1000)
+    }
+
+    fn nested_literal(&self, value: Value, depth: usize) -> Option<Literal> {
         let object = match value.object() {
             None => {
                 return Some(if let Some(int) = value.as_int() {
@@ -415,10 +422,11 @@ impl Vm {
             Kind::Float => value.float_value().map(Literal::Float),
             Kind::Text => Some(Literal::string(object.text())),
             Kind::Bytes => Some(Literal::Bytes(object.bytes().into())),
-            Kind::List => elements(object)
-                .map(|item| self.literal_of(item))
-                .collect::<Option<Vec<_>>>()
-                .map(|items| Literal::List(items.into())),
+            Kind::List => {
+                let depth = depth.checked_sub(1)?;
+                let items: Option<Vec<_>> = elements(object).map(|item| self.nested_literal(item, depth)).collect();
+                items.map(|items| Literal::List(items.into()))
+            }
             _ => None,
         }
     }

@@ -70,6 +70,7 @@ impl Machine<'_> {
                 if let (Some(x), Some(y)) = (a.list(), b.list())
                     && shared.program.core().is_none() =>
             {
+                self.worker.mutator.check_size(8 * (x.meta().fields() + y.meta().fields()))?;
                 let items: Vec<Value> = elements(x).chain(elements(y)).collect();
                 self.worker.mutator.make_list(&items)
             }
@@ -310,6 +311,7 @@ impl Machine<'_> {
 
             (Op::Print | Op::Log, values) => {
                 let line = self.text_of::<P>(tx, values, " ")?;
+                self.count_output(line.len() + 1)?;
                 if op == Op::Print {
                     self.context.print(&line)?
                 } else {
@@ -320,12 +322,14 @@ impl Machine<'_> {
             (Op::WriteFile, [name, content]) => {
                 let name = text::string(op, *name)?;
                 let bytes = text::content(op, *content)?;
+                self.count_output(bytes.len())?;
                 self.context.write_file(name, bytes)?;
                 Value::NONE
             }
             (Op::Send, [connection, content]) => {
                 let connection = numbers::size("a connection", *connection, i64::MAX as usize)?;
                 let bytes = text::content(op, *content)?;
+                self.count_output(bytes.len())?;
                 self.context.send(connection as u64, bytes)?;
                 Value::NONE
             }

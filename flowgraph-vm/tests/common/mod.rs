@@ -118,7 +118,9 @@ pub(crate) fn run_program<P: Protocol + Shipped>(vm: &Vm, threads: usize) -> Str
                     match done {
                         Ok(()) => {
                             pending.output += &context.output;
-                            pending.queue.extend(context.queued.into_iter().map(|call| (call.function, call.arguments)));
+                            pending
+                                .queue
+                                .extend(context.queued.into_iter().map(|call| (call.function, call.arguments)));
                         }
                         // Later again: somebody else has to change something first.
                         Err(Interruption::Retry) => pending.queue.push_back((function, arguments)),
