@@ -16,7 +16,9 @@ use std::time::SystemTime;
 use optimist_flowgraph::flowgraph::fault::{Fault, RuntimeError};
 use optimist_flowgraph::flowgraph::program::FunctionId;
 use optimist_flowgraph::value::Value;
-use optimist_flowgraph::vm::{EffectMark, EventContext, Interruption, QueuedCall, RecordError, RecordHeader, Root, Vm, Worker};
+use optimist_flowgraph::vm::{
+    EffectMark, EventContext, Interruption, QueuedCall, RecordError, RecordHeader, Root, Vm, Worker,
+};
 use optimist_stm::protocol::Any;
 use optimist_stm::{Abort, Interrupt};
 use parking_lot::Mutex;

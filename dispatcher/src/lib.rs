@@ -24,6 +24,7 @@
 //! executes one event at a time and releases its [`effects`] in the way that module states. Idle workers sleep
 //! (`sleep`), and the last one to fall asleep ends the run.
 
+mod combinators;
 mod config;
 pub mod effects;
 mod error;
@@ -36,6 +37,7 @@ mod hold;
 mod loom_atomics;
 mod order;
 mod queue;
+pub mod reactor;
 mod report;
 mod run;
 mod sleep;

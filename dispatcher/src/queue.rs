@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::error::RunError;
 use crate::event::{Event, EventResult};
 use crate::hold::Hold;
+use crate::reactor::Reactor;
 use crate::report::Report;
 use crate::run::{self, Control};
 use crate::sleep::Sleep;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     config: Mutex<Config>,
     /// The source of event numbers.
     pub(crate) numbers: Arc<AtomicU64>,
+    /// Sockets and signals, if there are any.
+    pub(crate) reactor: OnceLock<Reactor>,
     /// The run in progress.
     pub(crate) current: Mutex<Option<Arc<Control>>>,
 }
@@ -82,6 +85,10 @@ impl TransactionQueue {
     #[must_use]
     pub fn new(config: Config) -> Self {
         TransactionQueue { shared: Arc::new(Shared { config: Mutex::new(config), ..Shared::default() }) }
+    }
+
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+        TransactionQueue { shared }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -136,7 +143,7 @@ impl TransactionQueue {
         self.push(Task::with(handler, Location::caller(), options), after);
     }
 
-    fn push(&self, task: Task, after: Option<Duration>) {
+    pub(crate) fn push(&self, task: Task, after: Option<Duration>) {
         if Additions::inside() {
             Additions::push_to(self, task, after);
         } else {
@@ -156,7 +163,10 @@ impl TransactionQueue {
     /// # Atomicity
     /// Each event is one transaction. Its effects are released after it has committed, as [`effects`](crate::effects) states.
     pub fn run(&self) -> Result<Report, RunError> {
-        assert!(!Additions::inside() && !optimist_stm::runtime::in_transaction(), "a queue cannot be run within an event");
+        assert!(
+            !Additions::inside() && !optimist_stm::runtime::in_transaction(),
+            "a queue cannot be run within an event"
+        );
         run::run(&self.shared, self.config())
     }
 
@@ -169,10 +179,13 @@ impl TransactionQueue {
     }
 
     /// Lets the run in progress end as soon as no event is left that could start: it waits neither for [holds](Hold) nor for timers
-    /// that are not yet due.
+    /// that are not yet due, accepts no more connections and receives nothing more.
     pub fn drain(&self) {
         if let Some(control) = &*self.shared.current.lock() {
             control.drain();
+            if let Some(reactor) = self.shared.reactor.get() {
+                reactor.close_listeners();
+            }
             self.shared.sleep.notify();
         }
     }
@@ -217,8 +230,7 @@ impl Shared {
 
     /// Puts an event aside until its watch fires.
     pub(crate) fn block(self: &Arc<Self>, task: Task, watch: Watch) {
-        let waiting =
-            Arc::new(Waiting { label: task.label(), task: Mutex::new(Some(task)), watch: OnceLock::new() });
+        let waiting = Arc::new(Waiting { label: task.label(), task: Mutex::new(Some(task)), watch: OnceLock::new() });
         let watch = waiting.watch.get_or_init(|| watch);
         let id = {
             let mut blocked = self.blocked.lock();

@@ -84,7 +84,8 @@ impl Run {
         let draining = self.control.draining.load(Ordering::Relaxed);
         // Acquire pairs with the release of the last hold.
         let held = self.shared.holds.load(Ordering::Acquire) != 0;
-        self.shared.inbox.is_empty() && (draining || (!held && self.shared.timers.is_empty()))
+        let served = self.shared.reactor.get().is_some_and(|reactor| !reactor.is_empty());
+        self.shared.inbox.is_empty() && (draining || (!held && !served && self.shared.timers.is_empty()))
     }
 
     /// Deals with an error as the configuration says. Returns an event to be added that handles it, if that is what it says.
@@ -93,7 +94,8 @@ impl Run {
             OnError::Handle(handler) => {
                 let handler = handler.clone();
                 let site = error.location();
-                let options = crate::task::Options { handles_error: true, ..crate::task::Options::new().name("error handler") };
+                let options =
+                    crate::task::Options { handles_error: true, ..crate::task::Options::new().name("error handler") };
                 let handle = move |event: &mut crate::event::Event<'_>| handler(&error, event);
                 return Some(Task::with(Box::new(handle), site, options));
             }
@@ -247,7 +249,8 @@ fn execute(run: &Run, mut locals: Vec<Local>) {
         let own = locals.swap_remove(0);
         for local in locals {
             let name = format!("optimist-{}", local.index);
-            let spawned = std::thread::Builder::new().name(name).spawn_scoped(scope, move || Worker::new(run, local).work());
+            let spawned =
+                std::thread::Builder::new().name(name).spawn_scoped(scope, move || Worker::new(run, local).work());
             // With fewer threads than asked for the run would wait for those that do not exist.
             spawned.expect("the system refuses another thread; run the queue on fewer");
         }

@@ -16,6 +16,7 @@
 //! because they have passed through the mutex.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
@@ -89,12 +90,17 @@ pub(crate) struct Sleep {
     sleepers: Sleepers,
     state: Mutex<State>,
     changed: Condvar,
+    /// Wakes the worker that polls.
+    waker: OnceLock<Arc<mio::Waker>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     permits: usize,
+    /// Workers that wait, the polling one included.
     waiting: usize,
+    /// One of them polls for I/O instead of waiting for the condition.
+    polling: bool,
     closed: bool,
 }
 
@@ -107,8 +113,15 @@ impl Sleep {
 
     /// Ends the run: every worker that waits or will wait is told so.
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        let polling = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.polling
+        };
         self.changed.notify_all();
+        if polling {
+            self.wake_poller();
+        }
     }
 
     /// Rule 4, after an event was made visible.
@@ -122,8 +135,59 @@ impl Sleep {
     #[cold]
     #[inline(never)]
     fn post(&self) {
-        self.state.lock().permits += 1;
-        self.changed.notify_one();
+        let mut state = self.state.lock();
+        state.permits += 1;
+        // Whoever polls is left to it if somebody else can be woken.
+        let wake_poller = state.polling && state.permits >= state.waiting;
+        drop(state);
+        if wake_poller {
+            self.wake_poller()
+        } else {
+            let _ = self.changed.notify_one();
+        }
+    }
+
+    /// Gives the means to wake a worker that polls.
+    pub(crate) fn set_waker(&self, waker: Arc<mio::Waker>) {
+        let _ = self.waker.set(waker);
+    }
+
+    fn wake_poller(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake().expect("the poller's file descriptor is open");
+        }
+    }
+
+    /// Rule 3 for a worker that is going to poll for I/O instead: `None` if it may.
+    pub(crate) fn begin_polling(&self, workers: usize, finished: impl FnOnce() -> bool) -> Option<Wake> {
+        let mut state = self.state.lock();
+        if state.permits > 0 {
+            state.permits -= 1;
+            return Some(Wake::Work);
+        }
+        if !state.closed && state.waiting + 1 == workers && finished() {
+            state.closed = true;
+            self.changed.notify_all();
+        }
+        if state.closed {
+            return Some(Wake::Finished);
+        }
+        state.waiting += 1;
+        state.polling = true;
+        None
+    }
+
+    /// After polling: takes back the announcement, or the permit that came instead of it.
+    pub(crate) fn end_polling(&self) -> Wake {
+        let mut state = self.state.lock();
+        state.waiting -= 1;
+        state.polling = false;
+        if state.closed {
+            return Wake::Finished;
+        }
+        drop(state);
+        self.withdraw();
+        Wake::Work
     }
 
     /// Rule 1.
@@ -153,6 +217,9 @@ impl Sleep {
         if state.waiting == workers && state.permits == 0 && !state.closed && finished() {
             state.closed = true;
             self.changed.notify_all();
+            if state.polling {
+                self.wake_poller();
+            }
         }
         let wake = loop {
             if state.closed {
@@ -165,7 +232,8 @@ impl Sleep {
             match deadline {
                 None => self.changed.wait(&mut state),
                 Some(deadline) => {
-                    if self.changed.wait_until(&mut state, deadline).timed_out() && state.permits == 0 && !state.closed {
+                    if self.changed.wait_until(&mut state, deadline).timed_out() && state.permits == 0 && !state.closed
+                    {
                         break Wake::Time;
                     }
                 }
@@ -182,22 +250,23 @@ impl Sleep {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::loom_atomics::Loom;
 
-    /// Two workers and two adders of one event each. If a worker sleeps for ever although an event is left, the model deadlocks.
-    fn model<const FENCE_MISSING: bool>() {
-        loom::model(|| {
+    /// A worker and an adder of some events. If the worker sleeps for ever although an event is left, the model deadlocks.
+    fn model<const FENCE_MISSING: bool>(events: u64, preemptions: Option<usize>) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = preemptions;
+        builder.check(move || {
             let sleepers: Arc<Sleepers<Loom>> = Arc::default();
             let queued = Arc::new(loom::sync::atomic::AtomicU64::new(0));
             let permits = Arc::new((loom::sync::Mutex::new(0), loom::sync::Condvar::new()));
             let adder = {
                 let (sleepers, queued, permits) = (sleepers.clone(), queued.clone(), permits.clone());
                 loom::thread::spawn(move || {
-                    for _ in 0..2 {
+                    for _ in 0..events {
                         queued.fetch_add(1, Ordering::Relaxed);
                         let claimed = if FENCE_MISSING {
                             sleepers.0.load(Ordering::Relaxed) != 0 && sleepers.take()
@@ -223,7 +292,7 @@ mod tests {
                 *count -= 1;
             };
             let mut done = 0;
-            while done < 2 {
+            while done < events {
                 if take() {
                     done += 1;
                     continue;
@@ -244,13 +313,14 @@ mod tests {
 
     #[test]
     fn no_wake_up_is_lost() {
-        model::<false>();
+        model::<false>(1, None);
+        model::<false>(2, Some(2));
     }
 
     #[test]
     #[should_panic(expected = "deadlock")]
     fn the_model_finds_a_missing_fence() {
-        model::<true>();
+        model::<true>(1, None);
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub trait Handler: Send {
     /// An attempt has been aborted and rolled back; another one follows, or [`ended`](Self::ended).
     fn aborted(&mut self) {}
 
+    /// The event has failed or panicked, and has been rolled back; [`ended`](Self::ended) follows.
+    fn failed(&mut self) {}
+
     /// The event is over for now: it has committed, or it has failed, waits for a change, or was withdrawn. Its effects have been
     /// released, and nobody waits for it any more.
     fn ended(&mut self, _committed: bool) {}
@@ -101,7 +104,12 @@ impl Options {
     }
 
     fn is_plain(&self) -> bool {
-        self.name.is_none() && self.key.is_none() && self.priority == 0 && self.deadline.is_none() && !self.irrevocable && !self.handles_error
+        self.name.is_none()
+            && self.key.is_none()
+            && self.priority == 0
+            && self.deadline.is_none()
+            && !self.irrevocable
+            && !self.handles_error
     }
 }
 

@@ -5,10 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use optimist_stm::attempt::{Attempt, Mode};
+use optimist_stm::protocol::{Any as AnyProtocol, Protocol};
 use optimist_stm::run::Body;
 use optimist_stm::watch::Watch;
 use optimist_stm::{Abort, Interrupt, Stop, runtime};
 
+use crate::effects::Output;
 use crate::error::EventError;
 use crate::event::{Context, Event, Failure};
 use crate::order::{Local, Schedule};
@@ -32,6 +34,8 @@ pub(crate) struct Worker<'r> {
     latencies: Latencies,
     rounds: u32,
     flushed: Instant,
+    /// Sockets to be written as soon as the running event is over.
+    soon: Vec<Output>,
 }
 
 /// How the execution of an event ended.
@@ -86,8 +90,14 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
                 return Err(Interrupt::Error(Ending::Withdrawn));
             }
             self.in_turn = true;
+            if tx.buffer.is_empty() && tx.locks.is_empty() {
+                // An event that has only read would commit as of its snapshot, which is before its turn.
+                <AnyProtocol as Protocol>::validate(tx)?;
+            }
         }
-        self.context.effects.lock(&self.run.config.stdout);
+        if self.context.effects.lock(&self.run.config.stdout) {
+            tx.encumbered = true;
+        }
         Ok(())
     }
 
@@ -108,7 +118,16 @@ impl<'r> Worker<'r> {
     pub(crate) fn new(run: &'r Run, local: Local) -> Self {
         let live = &run.lives[local.index];
         let context = Context::new(local.index, run.config.seed, run.shared.numbers.clone());
-        Worker { run, live, local, context, latencies: Latencies::default(), rounds: 0, flushed: Instant::now() }
+        Worker {
+            run,
+            live,
+            local,
+            context,
+            latencies: Latencies::default(),
+            rounds: 0,
+            flushed: Instant::now(),
+            soon: Vec::new(),
+        }
     }
 
     pub(crate) fn work(mut self) {
@@ -126,6 +145,7 @@ impl<'r> Worker<'r> {
                 }
             }
         }
+        self.flush_sockets();
         self.run.add_latencies(&self.latencies);
     }
 
@@ -149,6 +169,9 @@ impl<'r> Worker<'r> {
         if self.run.deadline.is_some_and(|deadline| deadline <= now) {
             self.run.stop(STOP_TIME);
         }
+        if let Some(reactor) = self.run.shared.reactor.get() {
+            reactor.poll(&self.run.shared, Some(now), || true);
+        }
         if now - self.flushed > FLUSH_INTERVAL {
             self.flushed = now;
             self.flush();
@@ -168,10 +191,20 @@ impl<'r> Worker<'r> {
         errors.into_iter().for_each(|error| self.report(error, false));
     }
 
+    #[cold]
+    #[inline(never)]
+    fn flush_sockets(&mut self) {
+        for output in self.soon.drain(..) {
+            // A client that has gone is found when its socket is read.
+            let _ = output.flush();
+        }
+    }
+
     /// Nothing was found: sleeps until there may be something. False if the run is over.
     #[cold]
     fn idle(&mut self) -> bool {
         self.flush();
+        self.flush_sockets();
         let sleep = &self.run.shared.sleep;
         sleep.announce();
         self.fire_timers();
@@ -185,12 +218,27 @@ impl<'r> Worker<'r> {
         let deadline = self.run.shared.timers.earliest().into_iter().chain(self.run.deadline).min();
         let slept = Instant::now();
         self.live.sleeps.add(1);
-        let wake = sleep.wait(self.run.workers(), deadline, || self.run.is_finished());
+        let mut polling = false;
+        let mut wake = None;
+        if let Some(reactor) = self.run.shared.reactor.get() {
+            reactor.poll(&self.run.shared, deadline, || {
+                wake = sleep.begin_polling(self.run.workers(), || self.run.is_finished());
+                polling = wake.is_none();
+                polling
+            });
+        }
+        if polling {
+            wake = Some(sleep.end_polling());
+        }
+        let wake = wake.unwrap_or_else(|| sleep.wait(self.run.workers(), deadline, || self.run.is_finished()));
         self.live.asleep_ns.add(u64::try_from(slept.elapsed().as_nanos()).unwrap_or(u64::MAX));
         match wake {
             Wake::Finished => return false,
             Wake::Time => self.look_around(),
             Wake::Work => {
+                if polling {
+                    self.fire_timers();
+                }
                 if let Some(task) = self.next() {
                     if !self.local.deque.is_empty() || !self.run.shared.inbox.is_empty() {
                         sleep.notify();
@@ -220,6 +268,11 @@ impl<'r> Worker<'r> {
             }
         }
         let position = task.position;
+        // A connection with more messages waiting gets the answers together.
+        let goes_on = committed && self.context.again && self.soon.len() < 64;
+        if !self.soon.is_empty() && !goes_on {
+            self.flush_sockets();
+        }
         let mut over = Some(task);
         match outcome {
             Outcome::Committed => {
@@ -233,8 +286,8 @@ impl<'r> Worker<'r> {
                     self.add(task);
                 }
             }
-            Outcome::Failed(failure) => self.fail(over.as_ref(), |label| EventError::failed(label, failure)),
-            Outcome::Panicked(payload) => self.fail(over.as_ref(), |label| EventError::panicked(label, &*payload)),
+            Outcome::Failed(failure) => self.fail(over.as_mut(), |label| EventError::failed(label, failure)),
+            Outcome::Panicked(payload) => self.fail(over.as_mut(), |label| EventError::panicked(label, &*payload)),
             Outcome::Blocked(watch) => {
                 self.live.waits.add(1);
                 if let Some(mut task) = over.take() {
@@ -322,8 +375,11 @@ impl<'r> Worker<'r> {
     fn release(&mut self, task: &Task) {
         let run = self.run;
         let mut failed = Vec::new();
+        let soon = &mut self.soon;
         let bytes = self.context.effects.release(&run.config.stdout, |output, appended| {
-            if appended.to_flush {
+            if appended.to_flush && appended.soon {
+                soon.push(output.clone());
+            } else if appended.to_flush {
                 run.note_unflushed(output);
             }
             if let Some(error) = appended.error {
@@ -368,9 +424,11 @@ impl<'r> Worker<'r> {
     }
 
     #[cold]
-    fn fail(&mut self, task: Option<&Task>, error: impl FnOnce(crate::task::Label) -> EventError) {
+    fn fail(&mut self, task: Option<&mut Task>, error: impl FnOnce(crate::task::Label) -> EventError) {
         self.live.failures.add(1);
         if let Some(task) = task {
+            let handler = &mut task.handler;
+            self.context.catching(|| handler.failed());
             self.report(error(task.label()), task.is_error_handler());
         }
     }

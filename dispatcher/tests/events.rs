@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use optimist_dispatcher::effects::Memory;
-use optimist_dispatcher::{Config, Event, EventResult, OnError, Options, Order, Output, Rest, TVar, TransactionQueue, outln};
+use optimist_dispatcher::{
+    Config, Event, EventResult, OnError, Options, Order, Output, Rest, TVar, TransactionQueue, outln,
+};
 
 const ORDERS: [Order; 5] = [Order::Free, Order::Fifo, Order::Keyed, Order::Priority, Order::Ordered];
 
@@ -30,7 +32,11 @@ fn chains_stay_in_order_while_interleaving() {
     everywhere(|queue, _| {
         const CHAINS: usize = 5;
         const STEPS: u32 = 200;
-        fn step(chain: usize, n: u32, log: TVar<Vec<(usize, u32)>>) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
+        fn step(
+            chain: usize,
+            n: u32,
+            log: TVar<Vec<(usize, u32)>>,
+        ) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
             move |ev| {
                 log.modify(ev, |log| {
                     let mut log = log.clone();
@@ -271,7 +277,6 @@ fn output_appears_once_and_in_commit_order() {
                     Ok(())
                 });
             }
-            if std::env::var("DBG").is_ok() { eprintln!("{protocol} {order}"); }
             queue.run().unwrap();
             let expected: String = (0..2000).map(|n| format!("{n}\n")).collect();
             assert_eq!(memory.text(), expected, "{protocol} {order}");

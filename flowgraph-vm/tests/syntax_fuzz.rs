@@ -341,8 +341,9 @@ impl Writer {
             1 => self.push("\"a # no comment\""),
             2 => self.push("(x\n  + y # inside\n )"),
             3 => {
-                self.push("not ");
+                self.push("(not ");
                 self.expression();
+                self.out.push(')');
             }
             4 => self.push("f( x ,g(y, 2) )"),
             5..=7 => {

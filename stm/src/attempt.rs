@@ -162,6 +162,10 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) regime: u64,
     /// How this attempt runs.
     pub mode: Mode,
+    /// The body holds something outside of transactional memory that others may wait for until the attempt is over, such as the lock of a
+    /// file that it is about to write. It then waits for no transaction that may be waiting for that: it gives way as if it held locks
+    /// on memory. Set by the body, for this attempt.
+    pub encumbered: bool,
     /// Whether the protocol in force is one whose fast path [`Any`](crate::protocol::Any) has inlined.
     pub(crate) inlined: bool,
     /// Whether there is anything to be done after the commit: values to hand over, an age to forget.
@@ -201,6 +205,7 @@ impl<A: Atomics> Attempt<A> {
             slot,
             regime: 0,
             mode: Mode::Update,
+            encumbered: false,
             inlined: false,
             untidy: false,
             domain: domain.clone(),
@@ -241,6 +246,9 @@ impl<A: Atomics> Attempt<A> {
         // The mode is hardly ever another one, and a store costs more than a comparison where a locked instruction follows.
         if self.mode != mode {
             self.mode = mode;
+        }
+        if self.encumbered {
+            self.encumbered = false;
         }
         self.snapshot = now;
     }
@@ -443,7 +451,7 @@ impl<A: Atomics> Attempt<A> {
     /// Meets an object locked by another transaction: waits until it may have been released, or gives way.
     ///
     /// Deadlock is excluded by *wait-die* (Rosenkrantz, Stearns and Lewis, TODS 1978): a transaction that holds locks waits only
-    /// for younger ones. Whoever holds none may wait for anyone.
+    /// for younger ones. Whoever holds none, and nothing else that others wait for, may wait for anyone.
     ///
     /// # Errors
     /// [`Abort::Locked`] if this transaction must release its locks first.
@@ -459,7 +467,7 @@ impl<A: Atomics> Attempt<A> {
             }
         }
         let other = self.domain.slot(seen.slot());
-        if !self.locks.is_empty() && self.age() > other.age.load(Ordering::Relaxed) {
+        if (self.encumbered || !self.locks.is_empty()) && self.age() > other.age.load(Ordering::Relaxed) {
             self.lost_to = Some((seen.slot(), other.ended.load(Ordering::Relaxed)));
             return Err(Abort::Locked);
         }

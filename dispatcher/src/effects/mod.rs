@@ -14,14 +14,15 @@
 //! How rule 2 comes about: an event with output locks its destinations *before* it commits and unlocks them when it has appended (two-phase
 //! locking; destinations are locked in one global order). So between two events that write to one destination, the order of
 //! commits is the order of appends. Events without output take no lock. A destination's lock is never held while waiting for
-//! another transaction: an attempt that aborts unlocks before it waits.
+//! another transaction that could wait for it: an attempt that aborts unlocks before it waits, and one that commits with
+//! destinations locked gives way to an irrevocable event instead of waiting for it.
 
 mod output;
 
 use std::fmt::{self, Write as _};
 
-pub use output::{Memory, Output};
 pub(crate) use output::{Appended, Locked};
+pub use output::{Memory, Output};
 
 /// The output of one attempt, not yet released.
 #[derive(Debug, Default)]
@@ -99,14 +100,15 @@ impl Effects {
         }
     }
 
-    /// Locks the destinations, in the global order.
+    /// Locks the destinations, in the global order. Says whether there are any.
     #[inline]
-    pub(crate) fn lock(&mut self, stdout: &Output) {
+    pub(crate) fn lock(&mut self, stdout: &Output) -> bool {
         match self.segments.as_slice() {
-            [] => {}
+            [] => return false,
             [only] => self.locked.push(only.output.as_ref().unwrap_or(stdout).lock()),
             _ => self.lock_several(stdout),
         }
+        true
     }
 
     #[cold]

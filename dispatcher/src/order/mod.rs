@@ -70,7 +70,11 @@ impl std::str::FromStr for Order {
     type Err = UnknownOrder;
 
     fn from_str(name: &str) -> Result<Self, UnknownOrder> {
-        Order::ALL.iter().find(|(_, known)| *known == name).map(|(order, _)| *order).ok_or_else(|| UnknownOrder(name.to_owned()))
+        Order::ALL
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(order, _)| *order)
+            .ok_or_else(|| UnknownOrder(name.to_owned()))
     }
 }
 

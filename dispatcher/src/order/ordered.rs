@@ -3,6 +3,7 @@
 //! 1. Events get consecutive positions as they leave the inbox. What an event adds goes to the inbox while it is the event's turn.
 //! 2. An event runs ahead of its turn, holds no lock on memory meanwhile (the protocol keeps writes back), waits for its turn at the end of
 //!    its body, and commits then. If that fails because an earlier event changed what it had read, it runs again, in its turn.
+//!    An event that has only read is validated then as well: by itself it would commit as of its snapshot, before its turn.
 //! 3. In its turn nobody else commits, so the second attempt is the last.
 //! 4. What an event does ahead of its turn other than reach its end (fail, panic, wait for a change) does not count: it runs again in its
 //!    turn.

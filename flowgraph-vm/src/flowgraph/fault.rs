@@ -20,6 +20,9 @@ macro_rules! faults {
         }
 
         impl Fault {
+            /// Every kind with its message, in the order of the table.
+            pub const KINDS: &[(&str, &str)] = &[$( ($kind, $message), )*];
+
             /// The kind's name, which a program that catches the error sees as a symbol.
             pub fn kind(&self) -> &'static str {
                 match self {

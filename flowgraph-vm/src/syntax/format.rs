@@ -15,7 +15,7 @@ use crate::syntax::ast::{Body, Expr, ExprKind, File, Function, Item, Name, Over,
 use crate::syntax::parser::parse;
 
 /// How many columns a line may have before it is broken.
-const WIDTH: usize = 100;
+const WIDTH: usize = 120;
 
 const INDENT: usize = 4;
 
@@ -573,8 +573,8 @@ mod tests {
             "fn f() {\n print(\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\", \"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\", \"cccccccccccccccccccccccccccc\", 1 + 2 + 3 + 4 + 5)\n}",
             expect![[r#"
                 fn f() {
-                    print("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
-                        "cccccccccccccccccccccccccccc", 1 + 2 + 3 + 4 + 5)
+                    print("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "cccccccccccccccccccccccccccc", 1 + 2 +
+                        3 + 4 + 5)
                 }
             "#]],
         );

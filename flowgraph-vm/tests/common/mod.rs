@@ -1,15 +1,21 @@
-//! A plain way to run events on several threads.
+//! Plain ways to run events on several threads.
+#![allow(dead_code, reason = "not every test uses all of them")]
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use optimist_flowgraph::barrier::Protocol;
+use optimist_flowgraph::flowgraph::program::FunctionId;
 use optimist_flowgraph::value::Value;
-use optimist_flowgraph::vm::{Collected, Interruption, Vm, VmConfig};
+use optimist_flowgraph::vm::{Collected, Interruption, Root, Vm, VmConfig};
 use optimist_flowgraph::{Source, compile};
 use optimist_stm::attempt::Mode;
 use optimist_stm::protocol::Shipped;
 use optimist_stm::run::Interrupt;
 use optimist_stm::runtime::execute_with;
+use parking_lot::{Condvar, Mutex};
 
 /// A virtual machine for this program, its shared variables set.
 pub(crate) fn machine(text: &str, config: VmConfig) -> Vm {
@@ -67,4 +73,72 @@ pub(crate) fn printed(vm: &Vm, function: &str) -> String {
     vm.run_event(&mut vm.worker(), vm.function(function).expect("the function"), &[], &mut context)
         .unwrap_or_else(|error| panic!("{error}"));
     context.output
+}
+
+/// Runs a whole program as a dispatcher would, without delays: `main`, all that is queued, and `finish`. What is printed at
+/// commit, in the order of the commits.
+pub(crate) fn run_program<P: Protocol + Shipped>(vm: &Vm, threads: usize) -> String {
+    let state = Mutex::new(Pending { queue: VecDeque::new(), running: 0, output: String::new() });
+    let changed = Condvar::new();
+    let main = vm.function("main").expect("a main function");
+    state.lock().queue.push_back((main, Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut worker = vm.worker();
+                let mut pending = state.lock();
+                loop {
+                    let Some((function, arguments)) = pending.queue.pop_front() else {
+                        if pending.running == 0 {
+                            changed.notify_all();
+                            return;
+                        }
+                        changed.wait_for(&mut pending, Duration::from_millis(1));
+                        continue;
+                    };
+                    pending.running += 1;
+                    drop(pending);
+                    let mut context = Collected::default();
+                    let done: Result<(), Interruption> = execute_with::<P, _, _>(Mode::Update, |tx| {
+                        if worker.is_in_event() {
+                            worker.end(false);
+                        }
+                        context = Collected::default();
+                        worker.begin();
+                        let values: Vec<Value> = arguments.iter().map(Root::value).collect();
+                        match vm.call::<P>(tx, &mut worker, function, &values, &mut context) {
+                            Ok(_) => Ok(()),
+                            Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
+                            Err(other) => Err(Interrupt::Error(other)),
+                        }
+                    });
+                    worker.end(done.is_ok());
+                    pending = state.lock();
+                    pending.running -= 1;
+                    match done {
+                        Ok(()) => {
+                            pending.output += &context.output;
+                            pending.queue.extend(context.queued.into_iter().map(|call| (call.function, call.arguments)));
+                        }
+                        // Later again: somebody else has to change something first.
+                        Err(Interruption::Retry) => pending.queue.push_back((function, arguments)),
+                        Err(Interruption::Failed(error)) => panic!("{error} in {}", error.function),
+                        Err(Interruption::Abort(_)) => unreachable!("aborted attempts are run again"),
+                    }
+                    changed.notify_all();
+                }
+            });
+        }
+    });
+    let mut output = state.into_inner().output;
+    if vm.function("finish").is_some() {
+        output += &printed(vm, "finish");
+    }
+    output
+}
+
+struct Pending {
+    queue: VecDeque<(FunctionId, Vec<Root>)>,
+    running: usize,
+    output: String,
 }

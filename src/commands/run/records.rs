@@ -114,7 +114,7 @@ impl Records {
                 Ok(false) => break,
                 Err(error) => {
                     *broken = true;
-                    eprintln!("error: {}: {}", self.name, plain(&error));
+                    eprintln!("{}", unreadable(&self.name, &error));
                 }
             }
         }
@@ -171,7 +171,18 @@ impl Feeder<'_> {
 
     fn report(&mut self, error: &csv::Error) {
         *self.broken = true;
-        eprintln!("error: {}: {}", self.name, plain(error));
+        eprintln!("{}", unreadable(self.name, error));
+    }
+}
+
+/// What is said of a record that cannot be read at all.
+fn unreadable(file: &str, error: &csv::Error) -> String {
+    match (error.kind(), error.position()) {
+        (csv::ErrorKind::Utf8 { .. }, Some(position)) => {
+            let (line, number) = (position.line(), position.record());
+            format!("error: a record is not valid UTF-8\n --> {file}:{line}: record {number} is left out")
+        }
+        _ => format!("error: cannot read `{file}`: {}", plain(error)),
     }
 }
 
@@ -179,10 +190,7 @@ impl Feeder<'_> {
 fn plain(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Io(error) => reason(error),
-        csv::ErrorKind::Utf8 { pos, .. } => match pos {
-            Some(pos) => format!("line {}: record {} is left out: it is not valid UTF-8", pos.line(), pos.record()),
-            None => "it is not valid UTF-8".to_owned(),
-        },
+        csv::ErrorKind::Utf8 { .. } => "it is not valid UTF-8".to_owned(),
         _ => error.to_string(),
     }
 }

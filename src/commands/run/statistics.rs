@@ -9,7 +9,18 @@ use serde_json::{Map, Value, json};
 pub(super) fn text(report: &Report, program: &Program) -> String {
     let heap = program.vm().heap().statistics();
     let pause = heap.longest_pause.as_secs_f64() * 1000.0;
-    format!("{report}collections          {}, longest pause {pause:.2} ms\n", heap.collections)
+    let mut text = format!("{report}collections          {}, longest pause {pause:.2} ms\n", heap.collections);
+    if let Some(bytes) = peak_memory() {
+        text += &format!("peak memory          {:.1} MB\n", bytes as f64 / 1e6);
+    }
+    text
+}
+
+/// The most memory that this process has had, in bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// One JSON object.
@@ -32,6 +43,7 @@ pub(super) fn json(report: &Report, program: &Program) -> Value {
         },
         "workers": report.workers.iter().map(|worker| named(&worker.counters)).collect::<Vec<_>>(),
         "heap": { "collections": heap.collections, "longest_pause_ns": nanoseconds(heap.longest_pause), "live_bytes": heap.live_bytes },
+        "peak_memory_bytes": peak_memory(),
     })
 }
 

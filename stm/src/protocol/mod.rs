@@ -13,7 +13,8 @@
 //! 4. `commit` makes all writes visible at once or fails, and releases everything. After an error the caller calls `rollback`.
 //! 5. `rollback` restores what was there and releases everything. An object that was written in place gets a new version, because
 //!    a reader checks the header only *after* it has loaded the field.
-//! 6. A wait is possible only where [`Atomics::CAN_WAIT`] says so; elsewhere it is an abort.
+//! 6. A wait is possible only where [`Atomics::CAN_WAIT`] says so; elsewhere it is an abort. An
+//!    [encumbered](Attempt::encumbered) attempt waits for no irrevocable one.
 //! 7. In [`Mode::Irrevocable`] no operation may return an abort, save under a platform that cannot wait.
 //! 8. Every log is empty after `commit` and `rollback`. Header versions never decrease and never exceed the clock by more than one, so
 //!    that protocols can be exchanged while no transaction runs.

@@ -140,6 +140,10 @@ fn even_sequence<A: Atomics>(tx: &Attempt<A>) -> Result<u64, Abort> {
             return Err(Abort::Busy);
         }
         rounds += 1;
+        if rounds > 64 && tx.encumbered {
+            // The holder may be irrevocable, and wait for what this transaction holds.
+            return Err(Abort::Yield);
+        }
         match rounds {
             0..64 => A::spin(),
             64..80 => std::thread::yield_now(),

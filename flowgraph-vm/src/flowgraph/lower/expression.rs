@@ -213,6 +213,10 @@ impl Builder<'_, '_> {
         let diagnostic = Diagnostic::new(Code::UnknownName, span, format!("there is no variable `{name}`"));
         let diagnostic = if self.scope.functions.contains_key(name) || Op::called(name).is_some() {
             diagnostic.label("a function, not a value").help(format!("call it: `{name}(…)`"))
+        } else if matches!(name, "null" | "nil" | "None" | "undefined") {
+            diagnostic.help("write `none`")
+        } else if matches!(name, "True" | "False") {
+            diagnostic.help(format!("write `{}`", name.to_lowercase()))
         } else {
             diagnostic.label("never set in this function").suggest(name, self.readable())
         };

@@ -322,6 +322,8 @@ fn core_mistakes() {
               |
             1 | x = 1
               | ^^^^^ belongs to no block
+              |
+            help: start with a label, as in `start:`, or put statements into a function, as in `fn main() { … }`
 
             error: one operation at a time in a program of labelled blocks
              --> test.flow:3:11

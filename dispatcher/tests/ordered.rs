@@ -1,0 +1,132 @@
+//! Ordered mode: results and output equal those of running the events one after the other.
+
+use std::sync::Arc;
+
+use optimist_dispatcher::{Config, Event, EventResult, Kind, Order, Output, TVar, TransactionQueue, outln};
+use proptest::prelude::*;
+
+/// One step of an event of a random program.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Cell a becomes cell b plus cell c, times 3.
+    Combine(usize, usize, usize),
+    /// Prints a cell.
+    Print(usize),
+    /// Adds an event that runs the steps from there on, if the cell is odd.
+    Add(usize),
+    /// Fails if the cell is divisible by five; the failure is caught and what it guards undone.
+    Guarded(usize, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..4_usize, 0..4_usize, 0..4_usize).prop_map(|(a, b, c)| Step::Combine(a, b, c)),
+        2 => (0..4_usize).prop_map(Step::Print),
+        1 => (0..4_usize).prop_map(Step::Add),
+        1 => (0..4_usize, 0..4_usize).prop_map(|(a, b)| Step::Guarded(a, b)),
+    ]
+}
+
+fn event(steps: Arc<[Step]>, from: usize, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
+    move |ev| {
+        for (index, step) in steps.iter().enumerate().skip(from) {
+            match *step {
+                Step::Combine(a, b, c) => {
+                    let sum = cells[b].get(ev)?.wrapping_add(cells[c].get(ev)?).wrapping_mul(3);
+                    cells[a].set(ev, sum)?;
+                }
+                Step::Print(a) => {
+                    let value = cells[a].get(ev)?;
+                    outln!(ev, "{} {value}", ev.number());
+                }
+                Step::Add(a) => {
+                    if cells[a].get(ev)? % 2 == 1 {
+                        ev.add(event(steps.clone(), index + 1, cells.clone()));
+                    }
+                }
+                Step::Guarded(a, b) => {
+                    let _ = ev.nested(|ev| {
+                        cells[b].modify(ev, |n| n ^ 1)?;
+                        outln!(ev, "guarded");
+                        if cells[a].get(ev)? % 5 == 0 { ev.fail("five") } else { Ok(()) }
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn run(program: &[Arc<[Step]>], threads: usize, protocol: Kind) -> (String, Vec<u64>, u64) {
+    let (stdout, printed) = Output::memory("printed");
+    let config = Config { threads, protocol: Some(protocol), order: Order::Ordered, stdout, ..Config::default() };
+    let queue = TransactionQueue::new(config);
+    let cells: Arc<[TVar<u64>]> = (1..=4).map(TVar::new).collect();
+    for steps in program {
+        queue.add(event(steps.clone(), 0, cells.clone()));
+    }
+    let report = queue.run().unwrap();
+    (printed.text(), cells.iter().map(TVar::load).collect(), report.counters.commits)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_programs_give_the_sequential_output(
+        program in prop::collection::vec(prop::collection::vec(step(), 1..8).prop_map(Arc::from), 1..30),
+    ) {
+        let expected = run(&program, 1, Kind::GlobalLock);
+        for protocol in [Kind::Tl2, Kind::Norec, Kind::Mvcc, Kind::Eager] {
+            for threads in [2, 4] {
+                prop_assert_eq!(&run(&program, threads, protocol), &expected);
+            }
+        }
+    }
+}
+
+/// Events that do not touch each other's cells need one attempt each, although they run ahead.
+#[test]
+fn independent_events_are_validated_once() {
+    let (stdout, printed) = Output::memory("printed");
+    let config = Config { threads: 4, protocol: Some(Kind::Tl2), order: Order::Ordered, stdout, ..Config::default() };
+    let queue = TransactionQueue::new(config);
+    let cells: Arc<[TVar<u64>]> = (0..1000).map(|_| TVar::new(0)).collect();
+    for n in 0..10_000 {
+        let cells = cells.clone();
+        queue.add(move |ev| {
+            cells[n % 1000].modify(ev, |n| n + 1)?;
+            outln!(ev, "{n}");
+            Ok(())
+        });
+    }
+    let report = queue.run().unwrap();
+    assert_eq!(printed.text(), (0..10_000).map(|n| format!("{n}\n")).collect::<String>());
+    assert!(report.counters.attempts_per_commit() < 1.05, "{report}");
+}
+
+/// An event that only reads runs ahead of one that writes; it must not commit as of the moment at which it started.
+#[test]
+fn an_event_that_only_reads_sees_all_earlier_ones() {
+    for protocol in [Kind::Tl2, Kind::Norec, Kind::Mvcc] {
+        let (stdout, printed) = Output::memory("printed");
+        let config =
+            Config { threads: 2, protocol: Some(protocol), order: Order::Ordered, stdout, ..Config::default() };
+        let queue = TransactionQueue::new(config);
+        let cell = TVar::new(0);
+        for n in 1..=50 {
+            let (writer, reader) = (cell.clone(), cell.clone());
+            queue.add(move |ev| {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+                Ok(writer.set(ev, n)?)
+            });
+            queue.add(move |ev| {
+                let value = reader.get(ev)?;
+                outln!(ev, "{value}");
+                Ok(())
+            });
+        }
+        queue.run().unwrap();
+        assert_eq!(printed.text(), (1..=50).map(|n| format!("{n}\n")).collect::<String>(), "{protocol}");
+    }
+}
