@@ -128,6 +128,11 @@ impl Machine<'_> {
             (Op::ShiftLeft | Op::ShiftRight, [a, b]) => numbers::shift(mutator!(), op, *a, *b)?,
 
             (Op::List, items) => self.worker.mutator.make_list(items),
+            (Op::Concat, [a, b]) => {
+                let mut items = self.items::<P>(tx, *a)?;
+                items.extend(self.items::<P>(tx, *b)?);
+                self.worker.mutator.make_list(&items)
+            }
             (Op::Len, [value]) => self.length::<P>(tx, *value)?,
             (Op::Slice, [value, from, rest @ ..]) => lists::slice(mutator!(), *value, *from, rest.first().copied())?,
             (Op::Contains, [value, part]) => self.contains::<P>(tx, *value, *part)?,
