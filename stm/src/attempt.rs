@@ -151,10 +151,10 @@ pub struct Attempt<A: Atomics = Native> {
     /// The newest version that the fast path may accept without asking: the snapshot, or 0 to send every access to the
     /// protocol.
     pub limit: u64,
-    /// Headers read.
-    pub reads: ReadLog<A>,
     /// The moment whose state the transaction sees.
     pub snapshot: u64,
+    /// Headers read.
+    pub reads: ReadLog<A>,
     /// This transaction in the headers it locks.
     pub owner: Owner,
     slot: Arc<Slot<A>>,
