@@ -151,7 +151,9 @@ shared box = Box(list(\"old\", 0))
 shared table = map()
 fn main() {
     for round in 1..6 {
-        kept = list(\"kept\" + str(round))
+        # Long enough to fill whole blocks, which others would get if they were taken for free.
+        kept = none
+        for k in 0..4000 { kept = list(k, kept) }
         try {
             box.content = list(\"new\" + str(round), round)
             table[round] = Box(list(round))
@@ -162,7 +164,10 @@ fn main() {
             if round % 2 == 0 { raise 'back' }
         } catch e {
             assert(e.value == 'back', e.message)
-            assert(kept == list(\"kept\" + str(round)), \"the variable is lost\")
+            for k in 0..4000 {
+                assert(kept[0] == 3999 - k, \"the variable is lost\")
+                kept = kept[1]
+            }
         }
         waste()
     }
