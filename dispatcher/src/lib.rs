@@ -34,6 +34,7 @@ mod hold;
 mod loom_atomics;
 mod order;
 mod queue;
+pub mod reactor;
 mod report;
 mod run;
 mod sleep;

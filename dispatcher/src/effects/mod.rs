@@ -20,8 +20,10 @@ mod output;
 
 use std::fmt::{self, Write as _};
 
-pub use output::{Memory, Output};
 pub(crate) use output::{Appended, Locked};
+pub use output::{Memory, Output};
+
+use crate::reactor::Sends;
 
 /// The output of one attempt, not yet released.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub(crate) struct Effects {
     /// Which part of `bytes` goes where: up to `end`, from the end of the one before.
     segments: Vec<Segment>,
     locked: Vec<Locked>,
+    /// What goes to connections. Their outboxes are locked before all other destinations.
+    pub(crate) sends: Sends,
 }
 
 #[derive(Debug)]
@@ -43,6 +47,7 @@ struct Segment {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     bytes: usize,
+    sent: usize,
 }
 
 /// The most that is kept for reuse of an event's output buffer.
@@ -52,6 +57,7 @@ impl Effects {
     #[inline]
     pub(crate) fn clear(&mut self) {
         debug_assert!(self.locked.is_empty());
+        self.sends.clear();
         if !self.segments.is_empty() {
             self.segments.clear();
             self.bytes.clear();
@@ -85,10 +91,11 @@ impl Effects {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        Mark { bytes: self.bytes.len() }
+        Mark { bytes: self.bytes.len(), sent: self.sends.mark() }
     }
 
     pub(crate) fn roll_back_to(&mut self, mark: Mark) {
+        self.sends.roll_back_to(mark.sent);
         self.bytes.truncate(mark.bytes);
         while let Some(last) = self.segments.pop() {
             let start = self.segments.last().map_or(0, |segment| segment.end);
@@ -102,6 +109,7 @@ impl Effects {
     /// Locks the destinations, in the global order.
     #[inline]
     pub(crate) fn lock(&mut self, stdout: &Output) {
+        self.sends.lock();
         match self.segments.as_slice() {
             [] => {}
             [only] => self.locked.push(only.output.as_ref().unwrap_or(stdout).lock()),
@@ -120,6 +128,7 @@ impl Effects {
 
     /// Unlocks the destinations and forgets the output.
     pub(crate) fn abandon(&mut self) {
+        self.sends.abandon();
         self.locked.clear();
         self.clear();
     }
@@ -128,6 +137,7 @@ impl Effects {
     /// has to say.
     #[inline]
     pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, Appended)) -> usize {
+        self.sends.release();
         if self.segments.is_empty() { 0 } else { self.release_segments(stdout, report) }
     }
 
@@ -180,7 +190,7 @@ mod tests {
         assert_eq!(effects.release(&a, |_, _| ()), 11);
         assert_eq!((in_a.text(), in_b.text()), ("onefive".to_owned(), "four".to_owned()));
         effects.append(None, b"x");
-        effects.roll_back_to(Mark { bytes: 0 });
+        effects.roll_back_to(Mark { bytes: 0, sent: 0 });
         effects.lock(&a);
         assert_eq!(effects.release(&a, |_, _| ()), 0);
     }
