@@ -41,6 +41,7 @@ mod queue;
 pub mod reactor;
 mod report;
 mod run;
+pub mod server;
 mod sleep;
 mod task;
 mod timer;
