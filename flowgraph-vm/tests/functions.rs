@@ -92,7 +92,7 @@ fn strings_and_lists() {
         "  7|ab  | 1 0\n",
     );
     prints(
-        "l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), l + [4], slice(l, 1), contains(l, 2), find(l, 9))",
+        "l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), concat(l, [4]), slice(l, 1), contains(l, 2), find(l, 9))",
         "[3, 1, 2] [1, 2, 3] [2, 1, 3] 6 3 [3, 1, 2, 4] [1, 2] 1 -1\n",
     );
     prints(

@@ -65,15 +65,6 @@ impl Machine<'_> {
         }
         let value = match (op, args) {
             (Op::Same | Op::PromoteHint, [value]) => *value,
-            // In the core language arithmetic is for numbers alone, and lists never join.
-            (Op::Add, [a, b])
-                if let (Some(x), Some(y)) = (a.list(), b.list())
-                    && shared.program.core().is_none() =>
-            {
-                self.worker.mutator.check_size(8 * (x.meta().fields() + y.meta().fields()))?;
-                let items: Vec<Value> = elements(x).chain(elements(y)).collect();
-                self.worker.mutator.make_list(&items)
-            }
             (Op::Add | Op::Sub | Op::Mul | Op::FloorDiv | Op::Modulo | Op::Div, [a, b]) => {
                 numbers::arithmetic(mutator!(), op, *a, *b)?
             }
@@ -130,7 +121,9 @@ impl Machine<'_> {
             (Op::List, items) => self.worker.mutator.make_list(items),
             (Op::Concat, [a, b]) => {
                 let mut items = self.items::<P>(tx, *a)?;
-                items.extend(self.items::<P>(tx, *b)?);
+                let more = self.items::<P>(tx, *b)?;
+                self.worker.mutator.check_size(8 * (items.len() + more.len()))?;
+                items.extend(more);
                 self.worker.mutator.make_list(&items)
             }
             (Op::Len, [value]) => self.length::<P>(tx, *value)?,

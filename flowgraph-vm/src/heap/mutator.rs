@@ -158,7 +158,7 @@ impl Mutator {
         // Release pairs with the collector's acquire: it sees what this event wrote.
         self.shared.state.store(state::IDLE, Release);
         if self.heap.wanted.load(Relaxed) {
-            self.heap.collect(&self.shared, false);
+            self.heap.collect(&self.shared);
         }
     }
 
@@ -339,7 +339,7 @@ impl Mutator {
         // Release pairs with the collector's acquire: it sees the objects as this event left them.
         self.shared.state.store(state::STOPPED, Release);
         if self.heap.wanted.load(Relaxed) {
-            self.heap.collect(&self.shared, true);
+            self.heap.collect(&self.shared);
         } else {
             drop(self.heap.gate.lock());
         }

@@ -319,6 +319,13 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// Why it did not.
     pub(crate) fn run<P: Protocol>(&mut self, tx: &mut Attempt) -> Result<Outcome, Interruption> {
+        crate::barrier::let_interrupt(tx, self.shared.heap.stop_request());
+        let result = self.run_loop::<P>(tx);
+        crate::barrier::forbid_interrupt(tx);
+        result
+    }
+
+    fn run_loop<P: Protocol>(&mut self, tx: &mut Attempt) -> Result<Outcome, Interruption> {
         let mut words: *const Instruction = self.code().words.as_ptr();
         let mut pc: *const Instruction = words;
         // SAFETY: `base` is within the stack.
