@@ -9,6 +9,36 @@
 //! 4. [`Worker::end`], which may collect garbage.
 //!
 //! A call ends with an [`Outcome`] or an [`Interruption`]; no program can bring the machine down.
+//!
+//! ```
+//! use optimist_flowgraph::vm::{Collected, Host, HostKind, Vm, VmConfig};
+//! use optimist_flowgraph::{Literal, Source, compile_with};
+//!
+//! let limit = Host::new("limit", Some(0), HostKind::Pure, |call, _| Ok(call.int(100)));
+//! let source = Source::new("pay.flow", "
+//!     shared balances = map()
+//!     fn pay(name, amount) {
+//!         if amount > limit() { raise 'too_much' }
+//!         balances[name] = get(balances, name, 0) + amount
+//!         return balances[name]
+//!     }
+//! ");
+//! let program = compile_with(&source, &[limit.signature()]).unwrap();
+//! let vm = Vm::new(program, VmConfig { hosts: vec![limit], ..VmConfig::default() }).unwrap();
+//! let (mut worker, mut context) = (vm.worker(), Collected::default());
+//! vm.initialise(&mut worker, &mut context).unwrap();
+//!
+//! let pay = vm.function("pay").unwrap();
+//! let name = worker.root_of(&vm, &Literal::string("Ada"));
+//! let mut run = |amount| {
+//!     let amount = worker.root_of(&vm, &Literal::int(amount));
+//!     vm.run_event(&mut worker, pay, &[name.clone(), amount], &mut context)
+//! };
+//! assert_eq!(run(30).unwrap().value().as_int(), Some(30));
+//! let error = run(101).unwrap_err();
+//! assert_eq!(source.place(error.span), "pay.flow:4:31");
+//! assert_eq!(run(12).unwrap().value().as_int(), Some(42));
+//! ```
 
 use std::sync::Arc;
 
