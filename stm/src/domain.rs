@@ -124,7 +124,7 @@ impl<A: Atomics> Domain<A> {
             let served = self.served.load(Ordering::Acquire);
             return match self.tickets.compare_exchange(served, served + 1, Ordering::AcqRel) {
                 Ok(_) => Ok(()),
-                Err(_) => Err(Abort::Busy),
+                Err(_) => crate::mutant!(A, "token-not-awaited", Err(Abort::Busy), Ok(())),
             };
         }
         let ticket = self.tickets.fetch_add(1, Ordering::AcqRel);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use optimist_stm::check::plan::{Depth, Stage, explore_stage};
 use optimist_stm::check::platform::{Change, Fault};
 use optimist_stm::check::program::{Class, Kind as Runs};
-use optimist_stm::check::proof::{self, Fate};
+use optimist_stm::check::proof::{self, Fate, Planted};
 use optimist_stm::check::{self, Loom};
 use optimist_stm::protocol::{Protocol, shipped};
 use optimist_stm::{Kind, with_protocol};
@@ -110,7 +110,8 @@ fn every_fault_is_killed_or_argued() {
     let mut all = 0;
     for &kind in Kind::ALL.iter().filter(|kind| which == "all" || which == kind.name()) {
         let sites = with_protocol!(kind, P => explore::<P>(kind));
-        for planted in with_protocol!(kind, P => proof::prove::<P>(&sites, depth(), None)) {
+        for &fault in &sites {
+            let planted = with_protocol!(kind, P => Planted { fault, fate: proof::fate::<P>(fault, depth(), None) });
             println!("{kind} {planted}");
             all += 1;
             if let Change::Mutant(id) = planted.fault.change {

@@ -139,7 +139,10 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
             tx.undo_to(0);
             return;
         }
-        tx.undo_to(0);
+        if crate::mutant!(A, "eager-not-undone", true, false) {
+            tx.undo_to(0);
+        }
+        tx.undo.clear();
         // Rule 5: a reader may have loaded a value that has just been undone.
         let reuse = crate::mutant!(A, "version-reused-after-abort", false, true);
         let version = C::stamp(tx.domain(), tx.snapshot).version;
@@ -200,6 +203,9 @@ impl<C: Clock> Eager<C> {
             if seen.is_locked() {
                 tx.wait_for(header, seen)?;
             } else if tx.mode == Mode::Irrevocable {
+                if crate::mutant!(A, "eager-irrevocable-reads-unlocked", false, true) {
+                    return Ok(value);
+                }
                 if lock(tx, place, seen) {
                     return Ok(field.load(Ordering::Relaxed));
                 }
@@ -230,6 +236,9 @@ impl<C: Clock> Eager<C> {
             } else if seen.0 <= tx.limit {
                 return Ok(value);
             } else {
+                if crate::mutant!(A, "eager-reader-accepts-newer", false, true) {
+                    return Ok(value);
+                }
                 C::observe(tx.domain(), seen.0);
                 return Err(Abort::Snapshot);
             }
@@ -257,7 +266,10 @@ impl<C: Clock> Eager<C> {
             }
             if seen.is_locked() {
                 tx.wait_for(header, seen)?;
-            } else if seen.0 > tx.snapshot && tx.mode != Mode::Irrevocable {
+            } else if seen.0 > tx.snapshot
+                && tx.mode != Mode::Irrevocable
+                && crate::mutant!(A, "eager-writer-accepts-newer", true, false)
+            {
                 extend::<A, C>(tx, seen.0)?;
             } else {
                 lock(tx, place, seen);
@@ -298,7 +310,7 @@ fn save_again<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header, dr
     let lock = &mut tx.locks[seen.entry()];
     let bit = place.bit();
     // A boxed value is replaced by every write and must be noted each time.
-    if lock.saved & bit == 0 || drop.is_some() {
+    if (lock.saved & bit == 0 && crate::mutant!(A, "eager-second-field-not-saved", true, false)) || drop.is_some() {
         lock.saved |= bit | 1;
         save(tx, place, drop);
     }
