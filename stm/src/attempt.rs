@@ -299,6 +299,7 @@ impl<A: Atomics> Attempt<A> {
     pub fn release_locks(&mut self, version: u64) {
         self.unlock(version);
         self.locks.clear();
+        // Pairs with the heavy fence of whoever parks on this slot. Equivalent: in a model nobody can park.
         A::light();
         self.slot.wake();
     }

@@ -170,7 +170,8 @@ impl<C: Clock> Eager<C> {
         let seen = Header(header.load(Ordering::Relaxed));
         if seen.0 <= tx.limit {
             let entry = tx.locks.len();
-            // Acquire pairs with the release of the last unlock: the old value saved below is the committed one.
+            // Acquire pairs with the release of the last unlock: the old value saved below is the committed one. Equivalent: a version that
+            // the snapshot covers was published through the clock as well, and the release of the field orders the lock before it.
             if header.compare_exchange(seen.0, tx.owner.lock(entry), Ordering::Acquire).is_ok() {
                 tx.locks.push(Lock { header: place.header, version: seen.0, saved: place.bit() | 1 });
                 save(tx, place, drop);
@@ -229,8 +230,7 @@ impl<C: Clock> Eager<C> {
         let (field, header) = unsafe { (place.field(), place.header()) };
         loop {
             let value = field.load(Ordering::Acquire);
-            // Acquire pairs with the release of the unlock: the clock is at least at this version when the snapshot is extended to it.
-            let seen = Header(header.load(Ordering::Acquire));
+            let seen = Header(header.load(Ordering::Relaxed));
             if seen.is_locked() {
                 tx.wait_for(header, seen)?;
             } else if seen.0 <= tx.limit {
@@ -282,7 +282,7 @@ impl<C: Clock> Eager<C> {
 fn lock<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header) -> bool {
     // SAFETY: the caller of the barrier keeps the object alive.
     let header = unsafe { place.header() };
-    // Acquire pairs with the release of the last unlock.
+    // Acquire pairs with the release of the last unlock. Equivalent: the caller's load that found the version has acquired it already.
     let taken = header.compare_exchange(seen.0, tx.owner.lock(tx.locks.len()), Ordering::Acquire).is_ok();
     if taken {
         tx.locks.push(Lock { header: place.header, version: seen.0, saved: 0 });
