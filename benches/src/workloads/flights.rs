@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use optimist_dispatcher::{Config, TransactionQueue};
 use optimist_stm::collections::TMap;
-use optimist_stm::{atomically, read_only};
+use optimist_stm::{Result, Tx, atomically, read_only};
 use parking_lot::Mutex;
 
 use crate::harness::{SEQUENTIAL, Side, Workload, parallel};
@@ -71,13 +73,11 @@ struct Transactional {
 }
 
 impl Transactional {
-    fn handle(&self, flight: &Flight) {
+    fn handle(&self, tx: &mut Tx<'_>, flight: &Flight) -> Result<()> {
         let Flight { origin, destination, .. } = *flight;
-        atomically(|tx| {
-            self.airports.update(tx, origin, |old| Totals::with(old, flight, true))?;
-            self.airports.update(tx, destination, |old| Totals::with(old, flight, false))?;
-            self.routes.update(tx, (origin, destination), |old| Totals::with(old, flight, true))
-        });
+        self.airports.update(tx, origin, |old| Totals::with(old, flight, true))?;
+        self.airports.update(tx, destination, |old| Totals::with(old, flight, false))?;
+        self.routes.update(tx, (origin, destination), |old| Totals::with(old, flight, true))
     }
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Flights {
     expected: Plain,
     plain: Only<RefCell<Plain>>,
     locked: Mutex<Plain>,
-    transactional: Transactional,
+    transactional: Arc<Transactional>,
 }
 
 /// Used by one thread at a time: the harness runs sequential sides on one thread.
@@ -122,7 +122,7 @@ impl Flights {
             expected,
             plain: Only(RefCell::default()),
             locked: Mutex::default(),
-            transactional: Transactional::default(),
+            transactional: Arc::default(),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Workload for Flights {
     }
 
     fn sides(&self) -> Vec<Side> {
-        vec![SEQUENTIAL, parallel("one mutex"), parallel("optimist")]
+        vec![SEQUENTIAL, parallel("one mutex"), parallel("transactions"), parallel("dispatcher")]
     }
 
     fn operations(&self) -> u64 {
@@ -148,7 +148,7 @@ impl Workload for Flights {
         match side {
             0 => self.plain = Only(RefCell::default()),
             1 => self.locked = Mutex::default(),
-            _ => self.transactional = Transactional::default(),
+            _ => self.transactional = Arc::default(),
         }
     }
 
@@ -157,8 +157,20 @@ impl Workload for Flights {
         match side {
             0 => self.plain.0.borrow_mut().handle(flight),
             1 => self.locked.lock().handle(flight),
-            _ => self.transactional.handle(flight),
+            _ => atomically(|tx| self.transactional.handle(tx, flight)),
         }
+    }
+
+    fn all_at_once(&self, side: usize, threads: usize) -> bool {
+        if side == 3 {
+            let queue = TransactionQueue::new(Config { threads, ..Config::default() });
+            for flight in (0..PASSES).flat_map(|_| &self.flights) {
+                let (state, flight) = (self.transactional.clone(), *flight);
+                queue.add(move |ev| Ok(state.handle(ev.tx(), &flight)?));
+            }
+            queue.run().expect("no event fails");
+        }
+        side == 3
     }
 
     fn verify(&self, side: usize) {
