@@ -247,7 +247,9 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
         // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
-        self.slot.active.store(now, Ordering::Relaxed);
+        if crate::mutant!(A, "transaction-not-published", true, false) {
+            self.slot.active.store(now, Ordering::Relaxed);
+        }
         A::light();
         // After the fence, so that what is known about them here is still known to the compiler in `begin`.
         // The mode is hardly ever another one, and a store costs more than a comparison where a locked instruction follows.
@@ -284,7 +286,9 @@ impl<A: Atomics> Attempt<A> {
             // SAFETY: whoever read the object promised that it stays allocated until the transaction ends. Relaxed: the caller
             // has synchronised with the committers that matter through the clock.
             let header = Header(unsafe { &**header }.load(Ordering::Relaxed));
-            header.0 <= self.snapshot || header.is_held_by(self.owner)
+            header.0 <= self.snapshot
+                || header.is_held_by(self.owner)
+                || (header.is_locked() && crate::mutant!(A, "foreign-lock-ignored", false, true))
         })
     }
 
@@ -302,6 +306,7 @@ impl<A: Atomics> Attempt<A> {
     pub fn release_locks(&mut self, version: u64) {
         self.unlock(version);
         self.locks.clear();
+        // Pairs with the heavy fence of whoever parks on this slot. Equivalent: in a model nobody can park.
         A::light();
         self.slot.wake();
     }
@@ -309,10 +314,11 @@ impl<A: Atomics> Attempt<A> {
     /// [`release_locks`](Self::release_locks) of a commit: also wakes whoever waits for a change of the written objects.
     #[inline]
     pub fn publish_locks(&mut self, version: u64) {
-        self.unlock(version);
+        let early = crate::mutant!(A, "watchers-looked-for-before-unlock", false, self.domain.watchers.any());
+        self.unlock(crate::mutant!(A, "version-reused-after-commit", version, self.snapshot));
         // Pairs with the heavy fence of a watcher: either it is seen here, or it sees the new versions.
         A::light();
-        if self.domain.watchers.any() {
+        if crate::mutant!(A, "watchers-looked-for-before-unlock", self.domain.watchers.any(), early) {
             self.notify_watchers();
         }
         self.locks.clear();
@@ -389,8 +395,10 @@ impl<A: Atomics> Attempt<A> {
 
     /// A position to which the logs can be rolled back.
     pub(crate) fn mark(&mut self) -> Savepoint {
-        for lock in &mut self.locks {
-            lock.saved &= 1;
+        if crate::mutant!(A, "savepoint-not-marked", true, false) {
+            for lock in &mut self.locks {
+                lock.saved &= 1;
+            }
         }
         Savepoint {
             undo: self.undo.len(),

@@ -122,9 +122,10 @@ impl<A: Atomics> Domain<A> {
         if !A::CAN_WAIT {
             // Acquire pairs with the release in `give_token`: what the last holder did is visible to the next.
             let served = self.served.load(Ordering::Acquire);
-            return match self.tickets.compare_exchange(served, served + 1, Ordering::AcqRel) {
+            // Relaxed: nothing is read through it; the last holder is met in `served`.
+            return match self.tickets.compare_exchange(served, served + 1, Ordering::Relaxed) {
                 Ok(_) => Ok(()),
-                Err(_) => Err(Abort::Busy),
+                Err(_) => crate::mutant!(A, "token-not-awaited", Err(Abort::Busy), Ok(())),
             };
         }
         let ticket = self.tickets.fetch_add(1, Ordering::AcqRel);
@@ -160,7 +161,8 @@ impl<A: Atomics> Domain<A> {
     /// stamp can be reached by none of them.
     pub fn oldest_active(&self) -> u64 {
         // Pairs with the light fence after a transaction has published itself: either its store is seen below, or its reads
-        // come after this point and find what was unlinked before gone.
+        // come after this point and find what was unlinked before gone. Equivalent: in a model a light fence is a full one, and a commit
+        // has just executed one; natively it is nothing without this.
         A::heavy();
         self.slots.read().all.iter().map(|slot| slot.active.load(Ordering::Acquire)).min().unwrap_or(IDLE)
     }

@@ -113,6 +113,9 @@ impl<A: Atomics> Watch<A> {
         let mut addresses: Vec<usize> = addresses.collect();
         addresses.sort_unstable();
         addresses.dedup();
+        if crate::mutant!(A, "watch-first-object-only", false, true) {
+            addresses.truncate(1);
+        }
         let state = Arc::new(State { fired: A::Word::new(0), then: Mutex::new(None) });
         for &address in &addresses {
             let entry = Entry { address, watch: state.clone() };

@@ -65,6 +65,7 @@ pub fn scenarios<P: Protocol<Loom>>() -> Vec<Scenario<P>> {
             reclaim_born::<P>,
         ),
         ("irrevocable token", "two irrevocable transactions run at once", always, token::<P>),
+        ("token alone", "what one holder of the token did is not seen by the next", always, token_alone::<P>),
         ("nested", "a nested roll-back leaves a trace, or undoes too much", always, nested::<P>),
         ("two fields", "the fields of one object are torn", always, two_fields::<P>),
         ("privatisation", "a private object changes", |info| info.privatisation_safe, privatisation::<P>),
@@ -306,6 +307,26 @@ fn token<P: Protocol<Loom>>() -> Result<(), Wrong> {
         return Err(wrong(format!("{committed} irrevocable transactions have added one, the sum is {}", heap.peek(0))));
     }
     if committed == 0 { Err(wrong("each of two irrevocable transactions was refused")) } else { Ok(()) }
+}
+
+/// The token without a transaction under it, whose own synchronisation would hide the token's.
+fn token_alone<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    let heap = Heap::<Loom>::new(1);
+    let private = Arc::new(Private(loom::cell::UnsafeCell::new(0)));
+    let body = |private: Arc<Private>| {
+        move |session: &mut Session0<P>| {
+            let domain = session.heap().domain().clone();
+            if domain.take_token().is_ok() {
+                // SAFETY: the token excludes the other; loom checks it.
+                private.0.with_mut(|count| unsafe { *count += 1 });
+                domain.give_token();
+            }
+        }
+    };
+    let (_session, (), ()) = both::<P, _, _>(&heap, body(private.clone()), body(private.clone()))?;
+    // SAFETY: both have been joined.
+    let count = private.0.with(|count| unsafe { *count });
+    if count >= 1 { Ok(()) } else { Err(wrong("each of two was refused the token")) }
 }
 
 fn nested<P: Protocol<Loom>>() -> Result<(), Wrong> {
