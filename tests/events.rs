@@ -58,45 +58,41 @@ fn finish() {
 fn a_broken_record_is_named_and_the_others_are_unaffected() {
     let folder = Folder::new("broken");
     folder.file("sum.flow", SUM).file("data.csv", "name,amount\na,1\nb,2\nc,three\nd,4,4\ne,5\n\"f,6\n");
-    check(
-        &folder.run("run sum.flow --events data.csv --threads 2"),
-        1,
-        &expect![[r#"
-            8
-        "#]],
-        &expect![[r#"
-            error: expected an integer in the column `amount`, found `three`
-             --> data.csv:4: record 3 is left out: c,three
-            error: expected 2 fields, found 3
-             --> data.csv:5: record 4 is left out: d,4,4
-            error: expected 2 fields, found 1
-             --> data.csv:7: record 6 is left out: f,6
-
-        "#]],
-    );
+    let expected = expect![[r#"
+        error: expected an integer in the column `amount`, found `three`
+         --> data.csv:4: record 3 is left out: c,three
+        error: expected 2 fields, found 3
+         --> data.csv:5: record 4 is left out: d,4,4
+        error: expected 2 fields, found 1
+         --> data.csv:7: record 6 is left out: f,6
+    "#]];
+    check(&folder.run("run sum.flow --events data.csv --threads 2"), 1, "8\n", &expected);
 }
 
 #[test]
 fn a_record_that_is_not_text_is_named() {
     let folder = Folder::new("utf8");
     folder.file("sum.flow", SUM).file("data.csv", b"name,amount\na,1\n\xff\xfe,2\nc,3\n");
-    check(&folder.run("run sum.flow --events data.csv"), 1, &expect![[r#"
-        4
-    "#]], &expect![[r#"
-        error: data.csv: line 3: record 2 is left out: it is not valid UTF-8
-    "#]]);
+    let expected = expect![[r#"
+        error: a record is not valid UTF-8
+         --> data.csv:3: record 2 is left out
+    "#]];
+    check(&folder.run("run sum.flow --events data.csv"), 1, "4\n", &expected);
 }
 
 #[test]
-fn an_empty_input_is_said() {
+fn an_empty_or_missing_input_is_said() {
     let folder = Folder::new("empty");
     folder.file("sum.flow", SUM).file("data.csv", "").file("header.csv", "name,amount\n");
-    check(&folder.run("run sum.flow --events data.csv"), 1, &expect![[""]], &expect![[r#"
+    let expected = expect![[r#"
         error: `data.csv` is empty: expected a first line with the columns' names
-    "#]]);
-    check(&folder.run("run sum.flow --events header.csv"), 0, &expect![[r#"
-        0
-    "#]], &expect![[""]]);
+    "#]];
+    check(&folder.run("run sum.flow --events data.csv"), 1, "", &expected);
+    let expected = expect![[r#"
+        error: cannot read `nowhere.csv`: there is no such file
+    "#]];
+    check(&folder.run("run sum.flow --events nowhere.csv"), 1, "", &expected);
+    check(&folder.run("run sum.flow --events header.csv"), 0, "0\n", &expect![[""]]);
 }
 
 #[test]
@@ -126,9 +122,7 @@ fn withdraw(from, amount) {
 }
 ";
     folder.file("bank.flow", program);
-    check(&folder.run("run bank.flow --threads 2"), 1, &expect![[r#"
-        before
-    "#]], &expect![[r#"
+    let expected = expect![[r#"
         error: overdrawn
           --> bank.flow:18:9
            |
@@ -137,7 +131,8 @@ fn withdraw(from, amount) {
         ...
         18 |         raise "overdrawn"
            |         ^^^^^^^^^^^^^^^^^ in function `withdraw`
-    "#]]);
+    "#]];
+    check(&folder.run("run bank.flow --threads 2"), 1, "before\n", &expected);
 }
 
 #[test]
@@ -145,28 +140,28 @@ fn a_program_without_an_entry_is_said() {
     let folder = Folder::new("entry");
     folder.file("none.flow", "fn helper() { }\n").file("record.flow", "fn record(r) { }\n");
     folder.file("arity.flow", "fn main(x) { }\n").file("data.csv", "a\n1\n").file("main.flow", "fn main() { }\n");
-    for (words, expected) in [
-        ("run none.flow", expect![[r#"
-            error: none.flow: there is no `fn main()` to run
-        "#]]),
-        ("run record.flow", expect![[r#"
-            error: record.flow: there is no `fn main()` to run; give it records with `--events DATA.csv`
-        "#]]),
-        ("run arity.flow", expect![[r#"
-            error: `main` must have 0 parameters, but has 1
-             --> arity.flow:1:1
-              |
-            1 | fn main(x) { }
-              | ^^^^^^^^^^
-              |
-            help: `main` is the first event and takes no arguments
-        "#]]),
-        ("run main.flow --events data.csv", expect![[r#"
-            error: main.flow: there is no `fn record(r)` to take the records
-        "#]]),
-    ] {
-        check(&folder.run(words), 1, "", &expected);
-    }
+    let expected = expect![[r#"
+        error: none.flow: there is no `fn main()` to run
+    "#]];
+    check(&folder.run("run none.flow"), 1, "", &expected);
+    let expected = expect![[r#"
+        error: record.flow: there is no `fn main()` to run; give it records with `--events DATA.csv`
+    "#]];
+    check(&folder.run("run record.flow"), 1, "", &expected);
+    let expected = expect![[r#"
+        error: `main` must have 0 parameters, but has 1
+         --> arity.flow:1:1
+          |
+        1 | fn main(x) { }
+          | ^^^^^^^^^^
+          |
+        help: `main` is the first event and takes no arguments
+    "#]];
+    check(&folder.run("run arity.flow"), 1, "", &expected);
+    let expected = expect![[r#"
+        error: main.flow: there is no `fn record(r)` to take the records
+    "#]];
+    check(&folder.run("run main.flow --events data.csv"), 1, "", &expected);
 }
 
 #[test]

@@ -38,7 +38,8 @@ pub struct Config {
     pub time_limit: Option<Duration>,
     /// Called at intervals while the run goes on, on a thread of its own.
     pub progress: Option<Progress>,
-    /// How many attempts that lost in a row make events of one kind (added at one place) run one after the other for a while; 0 never does.
+    /// From how many lost attempts for a hundred events on, events of one kind (added at one place in the source) run one after the other
+    /// for a while; 0 never makes them. Applies to [`Order::Free`] and [`Order::Fifo`].
     pub collisions: u32,
 }
 
@@ -53,7 +54,7 @@ impl Default for Config {
             stdout: Output::stdout(),
             time_limit: None,
             progress: None,
-            collisions: 8,
+            collisions: 60,
         }
     }
 }

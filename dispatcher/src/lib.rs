@@ -24,6 +24,7 @@
 //! executes one event at a time and releases its [`effects`] in the way that module states. Idle workers sleep
 //! (`sleep`), and the last one to fall asleep ends the run.
 
+mod collisions;
 mod combinators;
 mod config;
 pub mod effects;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 
+use crate::collisions::Collisions;
 use crate::config::{Config, OnError, Progress, Rest};
 use crate::effects::Output;
 use crate::error::{EventError, RunError, RunErrorKind};
@@ -58,6 +59,8 @@ pub(crate) struct Run {
     pub(crate) schedule: Schedule,
     pub(crate) control: Arc<Control>,
     pub(crate) lives: Vec<CachePadded<Live>>,
+    /// What is known about kinds of events that collide, if that is wanted.
+    pub(crate) collisions: Option<Collisions>,
     pub(crate) deadline: Option<Instant>,
     /// Whether events of an ordered run start before their turn.
     pub(crate) speculates: bool,
@@ -167,7 +170,9 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     let workers = config.threads.max(1);
     let locals: Vec<Local> = (0..workers).map(Local::new).collect();
     let stealers = locals.iter().map(|local| local.deque.stealer()).collect();
+    let learns = config.collisions > 0 && workers > 1 && matches!(config.order, Order::Free | Order::Fifo);
     let run = Run {
+        collisions: learns.then(|| Collisions::new(config.collisions)),
         shared: shared.clone(),
         schedule: Schedule::new(config.order, stealers),
         control,
@@ -185,6 +190,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
 
     let mut put_back = run.withdrawn.lock().split_off(0);
     put_back.sort_unstable_by_key(|task| task.position);
+    put_back.extend(run.collisions.iter().flat_map(Collisions::drain));
     put_back.extend(run.schedule.drain());
     shared.put_back(put_back);
     run.flush(|output, error| {

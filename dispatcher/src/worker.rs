@@ -10,6 +10,7 @@ use optimist_stm::run::Body;
 use optimist_stm::watch::Watch;
 use optimist_stm::{Abort, Interrupt, Stop, runtime};
 
+use crate::collisions::{Collisions, Counts, Held, Verdict};
 use crate::effects::Output;
 use crate::error::EventError;
 use crate::event::{Context, Event, Failure};
@@ -36,6 +37,8 @@ pub(crate) struct Worker<'r> {
     flushed: Instant,
     /// Sockets to be written as soon as the running event is over.
     soon: Vec<Output>,
+    /// Events and losses of kinds, for [`Run::collisions`].
+    counts: Counts,
 }
 
 /// How the execution of an event ended.
@@ -127,13 +130,14 @@ impl<'r> Worker<'r> {
             rounds: 0,
             flushed: Instant::now(),
             soon: Vec::new(),
+            counts: Counts::default(),
         }
     }
 
     pub(crate) fn work(mut self) {
         while !self.run.control.is_stopping() {
             self.rounds += 1;
-            if self.rounds == ROUND {
+            if self.rounds >= ROUND {
                 self.look_around();
             }
             match self.next() {
@@ -250,7 +254,52 @@ impl<'r> Worker<'r> {
         true
     }
 
-    fn execute(&mut self, mut task: Task) {
+    /// Executes an event, in its lane if its kind has one.
+    #[inline]
+    fn execute(&mut self, task: Task) {
+        match &self.run.collisions {
+            None => self.execute_now(task),
+            Some(collisions) if !collisions.any() => self.execute_counted(collisions, task),
+            Some(collisions) => self.execute_judged(collisions, task),
+        }
+    }
+
+    #[inline(always)]
+    fn execute_counted(&mut self, collisions: &Collisions, task: Task) {
+        let (site, attempts) = (task.site, self.live.attempts.get());
+        self.execute_now(task);
+        let attempts = self.live.attempts.get() - attempts;
+        collisions.count(&mut self.counts, site, attempts.saturating_sub(1) as u32);
+    }
+
+    #[cold]
+    fn execute_judged(&mut self, collisions: &Collisions, task: Task) {
+        match collisions.judge(task) {
+            Verdict::Left => {}
+            Verdict::Alone(held, task) => self.execute_alone(collisions, held, task),
+            Verdict::Free(task) => self.execute_counted(collisions, task),
+        }
+    }
+
+    fn execute_alone(&mut self, collisions: &Collisions, held: Held, mut task: Task) {
+        loop {
+            self.live.serialised.add(1);
+            self.execute_now(task);
+            self.rounds += 1;
+            if self.rounds >= ROUND {
+                self.look_around();
+            }
+            let run = self.run;
+            let next = collisions.next(held, run.control.is_stopping(), |task| run.shared.push(task, None));
+            match next {
+                Some(next) => task = next,
+                None => return,
+            }
+        }
+    }
+
+    #[inline]
+    fn execute_now(&mut self, mut task: Task) {
         let ordered = matches!(self.run.schedule, Schedule::Ordered(_));
         let key = if self.run.schedule.has_keys() { task.key() } else { None };
         let started = task.queued.map(|queued| (queued, Instant::now()));

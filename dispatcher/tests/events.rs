@@ -626,3 +626,97 @@ fn running_within_an_event_panics() {
     let error = queue.run().unwrap_err();
     panic!("{}", error.event().unwrap());
 }
+
+/// Events that all write one object, giving way in the middle so that they certainly collide.
+fn hot(queue: &TransactionQueue, events: u64) -> optimist_dispatcher::Report {
+    let hot = TVar::new(0_u64);
+    for _ in 0..events {
+        let hot = hot.clone();
+        queue.add(move |ev| {
+            let value = hot.get(ev)?;
+            std::thread::yield_now();
+            Ok(hot.set(ev, value + 1)?)
+        });
+    }
+    let report = queue.run().unwrap();
+    assert_eq!(hot.load(), events);
+    report
+}
+
+#[test]
+fn events_that_keep_colliding_run_one_after_the_other() {
+    for order in [Order::Free, Order::Fifo] {
+        let (queue, _) = queue(4, order);
+        let learning = hot(&queue, 20_000);
+        assert!(learning.counters.conflicts() < 4_000, "{learning}");
+        assert!(learning.counters.serialised > 10_000, "{learning}");
+        queue.configure(Config { collisions: 0, ..queue.config() });
+        let stubborn = hot(&queue, 20_000);
+        assert_eq!(stubborn.counters.serialised, 0);
+        assert!(stubborn.counters.conflicts() > 2 * learning.counters.conflicts(), "{stubborn}");
+    }
+}
+
+/// Lanes hold no events back when a run is stopped, and events in lanes may add, fail and wait.
+#[test]
+fn lanes_keep_every_event() {
+    let (queue, _) = queue(4, Order::Free);
+    queue.configure(Config { collisions: 1, on_error: OnError::Collect, ..queue.config() });
+    let hot = TVar::new(0_u64);
+    for n in 0..5_000_u64 {
+        let hot = hot.clone();
+        queue.add(move |ev| {
+            let value = hot.get(ev)?;
+            std::thread::yield_now();
+            hot.set(ev, value + 1)?;
+            match n % 100 {
+                1 => ev.fail("now and then"),
+                2 => {
+                    let hot = hot.clone();
+                    ev.add(move |ev| Ok(hot.modify(ev, |n| n + 1)?));
+                    Ok(())
+                }
+                3 => Ok(ev.check(value > 100)?),
+                _ => Ok(()),
+            }
+        });
+    }
+    let stopper = queue.clone();
+    queue.add_after(Duration::from_millis(3), move |ev| {
+        let stopper = stopper.clone();
+        ev.on_commit(move || stopper.stop());
+        Ok(())
+    });
+    let first = queue.run().unwrap_err();
+    let second = queue.run().unwrap();
+    assert!(first.is_cancelled());
+    let failures = first.report().counters.failures + second.counters.failures;
+    assert_eq!((hot.load(), failures, queue.pending()), (5_000 - 50 + 50, 50, 0));
+}
+
+/// The bound on attempts: however many others run against it, an event that writes what all others write is attempted at most
+/// `PATIENCE` times optimistically and once more irrevocably.
+#[test]
+fn no_event_starves() {
+    let (queue, _) = queue(4, Order::Free);
+    queue.configure(Config { collisions: 0, ..queue.config() });
+    let most = Arc::new(AtomicU64::new(0));
+    let cells: Arc<Vec<TVar<u64>>> = Arc::new((0..8).map(|_| TVar::new(0)).collect());
+    for n in 0..3_000_usize {
+        let (cells, most) = (cells.clone(), most.clone());
+        queue.add(move |ev| {
+            // One in ten is long and writes everything; the others write one cell each.
+            for (index, cell) in cells.iter().enumerate() {
+                if n % 10 == 0 || index == n % 8 {
+                    cell.modify(ev, |value| value + 1)?;
+                    std::thread::yield_now();
+                }
+            }
+            most.fetch_max(u64::from(ev.attempts()), Ordering::Relaxed);
+            Ok(())
+        });
+    }
+    queue.run().unwrap();
+    assert!(most.load(Ordering::Relaxed) <= u64::from(optimist_stm::run::PATIENCE) + 1);
+    assert_eq!(cells.iter().map(TVar::load).sum::<u64>(), 300 * 8 + 2_700);
+}

@@ -12,7 +12,8 @@ fn examples_print_what_they_say() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
     let mut tried = 0;
     let mut wrong = String::new();
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("the examples").map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("the examples").map(|entry| entry.unwrap().path()).collect();
     files.sort();
     for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "flow")) {
         let text = std::fs::read_to_string(path).expect("a file");
@@ -31,7 +32,10 @@ fn examples_print_what_they_say() {
                 let vm = machine(&text, VmConfig::default());
                 let printed = with_protocol!(kind, P => run_program::<P>(&vm, *threads));
                 if printed != expected {
-                    wrong += &format!("{} under {kind} on {threads} threads printed\n{printed}instead of\n{expected}\n", path.display());
+                    wrong += &format!(
+                        "{} under {kind} on {threads} threads printed\n{printed}instead of\n{expected}\n",
+                        path.display()
+                    );
                 }
             }
         }

@@ -15,7 +15,7 @@
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Native, Word};
@@ -191,6 +191,11 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) garbage: Garbage,
     /// What the attempt that ended with [`Abort::Retry`] waits for; none if that has changed already.
     pub(crate) blocked: Option<Watch<A>>,
+    /// Set by whoever needs this thread's transaction to come to rest: where one that is [`interruptible`](Self::interruptible) would
+    /// wait for another, it then gives way instead.
+    pub interrupt: Option<Arc<AtomicBool>>,
+    /// Whether the attempt may be run again although it is irrevocable, because it has done nothing yet that cannot be undone.
+    pub interruptible: bool,
 }
 
 impl<A: Atomics> Attempt<A> {
@@ -221,6 +226,8 @@ impl<A: Atomics> Attempt<A> {
             lost_to: None,
             garbage: Garbage::default(),
             blocked: None,
+            interrupt: None,
+            interruptible: false,
         }
     }
 
@@ -467,7 +474,11 @@ impl<A: Atomics> Attempt<A> {
             }
         }
         let other = self.domain.slot(seen.slot());
-        if (self.encumbered || !self.locks.is_empty()) && self.age() > other.age.load(Ordering::Relaxed) {
+        // Relaxed: a request that is seen late is seen when the next park times out.
+        let interrupted = self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed));
+        let must_yield = interrupted && self.interruptible;
+        let holds_something = self.encumbered || !self.locks.is_empty();
+        if must_yield || (holds_something && self.age() > other.age.load(Ordering::Relaxed)) {
             self.lost_to = Some((seen.slot(), other.ended.load(Ordering::Relaxed)));
             return Err(Abort::Locked);
         }

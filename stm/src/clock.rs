@@ -68,6 +68,7 @@ impl Clock for Gv4 {
 
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
+        A::fence();
         let before = domain.clock.load(Ordering::Acquire);
         match domain.clock.compare_exchange(before, before + 1, Ordering::AcqRel) {
             Ok(_) => Stamp { version: before + 1, exclusive: before == snapshot },

@@ -59,6 +59,7 @@ impl<P: Protocol> Access<'_, P> {
         if length > LONGEST {
             return Err(Fault::TooLarge { what: "an array", limit: LONGEST }.into());
         }
+        self.heap.check_size(8 * length)?;
         let bits = self.element_bits(sort, first)?;
         let chunks = length.div_ceil(CHUNK);
         let kind = if sort == Sort::Values { Kind::Chunk } else { Kind::RawChunk };
@@ -141,9 +142,7 @@ fn dense_bits(sort: Sort, value: Value) -> Result<u64, Trap> {
         Ok(float.to_bits())
     } else {
         let integer = value.machine_integer();
-        integer
-            .map(|integer| integer as u64)
-            .ok_or_else(|| wrong_element("an i64_array", "integers of 64 bits", value))
+        integer.map(|integer| integer as u64).ok_or_else(|| wrong_element("an i64_array", "integers of 64 bits", value))
     }
 }
 

@@ -73,6 +73,20 @@ faults! {
     Other { message: String } "other" "{message}";
 }
 
+impl Fault {
+    /// What could be done about it, where there is an answer that fits most programs.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NotANumber { op: Op::Add, kind: "a string" } => Some("`str(a, b)` makes text of any values"),
+            Self::KeyNotFound { .. } => Some("`get(map, key, otherwise)` gives a value for a key that is not there"),
+            Self::NotIndexable { kind: "none" } | Self::NotAnObject { kind: "none", .. } => {
+                Some("a key that is not in a map, an empty queue, and a function without `return` give none")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// How messages name an operation: as it is written.
 pub fn symbol(op: Op) -> &'static str {
     match op.notation() {

@@ -163,6 +163,7 @@ impl Feeder<'_> {
             *self.broken = true;
             let (line, number) = record.position().map_or((0, 0), |position| (position.line(), position.record()));
             let text = fields.join(",");
+            let text = text.trim_end();
             eprintln!("error: {error}\n --> {}:{line}: record {number} is left out: {text}", self.name);
             return;
         }

@@ -690,3 +690,11 @@ fn syntax_mistakes() {
         "#]],
     );
 }
+
+#[test]
+fn a_variable_set_on_some_way_is_no_mistake() {
+    mistakes(
+        "fn f(c) { while c { x = 1; c = 0 }\n return x }\nfn g(c) { a: if c goto b else goto d\nb: x = 1\n goto a\nd: return x }\n",
+        expect![[""]],
+    );
+}
