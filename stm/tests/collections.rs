@@ -317,35 +317,6 @@ fn a_map_can_live_and_die_within_a_transaction() {
     assert_all_freed(&LIVE);
 }
 
-#[test]
-fn independent_keys_of_a_map_do_not_conflict() {
-    let _lease = lease(Kind::Eager);
-    let map: TMap<u64, u64> = TMap::new();
-    for key in 0..1000 {
-        atomically(|tx| map.insert(tx, key, 0));
-    }
-    // One transaction changes a key while another is in the middle of changing a different one: if they shared an object, the
-    // outer could not commit at its first attempt.
-    let mut attempts = 0;
-    atomically(|tx| {
-        attempts += 1;
-        map.update(tx, 1, |n| n.map_or(0, |n| n + 1))?;
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for key in 2..1000 {
-                    atomically(|tx| map.update(tx, key, |n| n.map_or(0, |n| n + 1)));
-                }
-                // Growth far away does not disturb either.
-                for key in 10_000..10_010 {
-                    atomically(|tx| map.insert(tx, key, 0));
-                }
-            });
-        });
-        map.get(tx, &1)
-    });
-    assert_eq!(attempts, 1);
-}
-
 #[derive(Clone, Debug)]
 enum OrderedOp {
     Get(u64),
@@ -733,52 +704,4 @@ fn a_set_and_a_counter_agree_with_each_other() {
         atomically(|tx| counter.set(tx, 3));
         assert_eq!(read_only(|tx| counter.get(tx)), 3);
     }
-}
-
-/// Runs `other` to its end on another thread in the middle of `first`, and says how often `first` was attempted.
-fn interleaved(
-    first: impl Fn(&mut Tx<'_>) -> optimist_stm::Result<()>,
-    other: impl Fn(&mut Tx<'_>) -> optimist_stm::Result<()> + Sync,
-) -> u32 {
-    let mut attempts = 0;
-    atomically(|tx| {
-        attempts += 1;
-        first(tx)?;
-        if attempts == 1 {
-            thread::scope(|scope| {
-                scope.spawn(|| atomically(|tx| other(tx)));
-            });
-        }
-        first(tx)
-    });
-    attempts
-}
-
-#[test]
-fn independent_operations_do_not_conflict() {
-    let _lease = lease(Kind::Eager);
-    let (queue, vector, counter, ordered) = (TQueue::new(), TVec::new(), TCounter::new(0), TOrderedMap::new());
-    for n in 0..1000_u64 {
-        atomically(|tx| {
-            queue.push(tx, n)?;
-            vector.push(tx, n)?;
-            ordered.insert(tx, n, n).map(|_| ())
-        });
-    }
-    assert_eq!(interleaved(|tx| queue.push(tx, 1), |tx| queue.pop(tx).map(|_| ())), 1);
-    assert_eq!(interleaved(|tx| vector.set(tx, 7, 1).map(|_| ()), |tx| vector.set(tx, 8, 1).map(|_| ())), 1);
-    assert_eq!(interleaved(|tx| vector.get(tx, 7).map(|_| ()), |tx| vector.push(tx, 8).map(|_| ())), 1);
-    assert_eq!(interleaved(|tx| counter.add(tx, 1), |tx| counter.add(tx, 1)), 1);
-    assert_eq!(
-        interleaved(
-            |tx| ordered.modify(tx, &7, |n| n + 1).map(|_| ()),
-            |tx| ordered.modify(tx, &8, |n| n + 1).map(|_| ())
-        ),
-        1
-    );
-    assert_eq!(interleaved(|tx| ordered.get(tx, &7).map(|_| ()), |tx| ordered.remove(tx, &900).map(|_| ())), 1);
-    // And dependent ones do: the check can fail.
-    let mine = TOrderedMap::new();
-    atomically(|tx| mine.insert(tx, 1, 1));
-    assert_eq!(interleaved(|tx| mine.get(tx, &1).map(|_| ()), |tx| mine.insert(tx, 1, 2).map(|_| ())), 2);
 }
