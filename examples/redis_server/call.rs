@@ -107,11 +107,26 @@ impl Call<'_, '_> {
             let live = item.expires == 0 || item.expires > now;
             if live { f.take().map(|f| f(Some(item))) } else { None }
         })?;
-        Ok(match (found.flatten(), f) {
+        let expired = matches!(found, Some(None));
+        let value = match (found.flatten(), f) {
             (Some(value), _) => value,
             (None, Some(f)) => f(None),
             (None, None) => unreachable!("called with the item"),
-        })
+        };
+        if expired {
+            self.remove_expired(key)?;
+        }
+        Ok(value)
+    }
+
+    /// Whoever meets a key whose time has come removes it.
+    #[cold]
+    fn remove_expired(&mut self, key: &[u8]) -> Done {
+        self.server.dbs[self.db].remove(self.tx, key)?;
+        append_command(&mut self.effects.log, &[b"DEL", key]);
+        self.effects.logged += 1;
+        self.server.expired.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.notify('x', "expired", key)
     }
 
     pub(crate) fn get(&mut self, key: &[u8]) -> Done<Option<Item>> {

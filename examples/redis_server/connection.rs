@@ -109,6 +109,7 @@ fn set_name(connection: &mut Connection, name: &[u8], io: &mut Io<'_>) -> bool {
 
 pub(crate) fn multi(connection: &mut Connection, _words: &[&[u8]], _io: &mut Io<'_>) {
     if connection.multi.is_some() {
+        connection.multi_failed = true;
         connection.reply.error("ERR MULTI calls can not be nested");
     } else {
         connection.multi = Some(Vec::new());
@@ -145,6 +146,7 @@ pub(crate) fn exec(connection: &mut Connection, _words: &[&[u8]], io: &mut Io<'_
 
 pub(crate) fn watch(connection: &mut Connection, words: &[&[u8]], io: &mut Io<'_>) {
     if connection.multi.is_some() {
+        connection.multi_failed = true;
         return connection.reply.error("ERR WATCH inside MULTI is not allowed");
     }
     let (server, db, now) = (connection.server.clone(), connection.db, Server::now());

@@ -556,3 +556,101 @@ fn look_up(call: &mut Call<'_, '_>, pattern: &[u8], element: &[u8]) -> Done<Opti
         _ => None,
     })
 }
+
+/// A value as bytes: a letter for its type, its parts as a command has its words, and a checksum.
+pub(crate) fn dump(call: &mut Call<'_, '_>) -> Done {
+    let Some(item) = call.get(call.args[1])? else {
+        call.reply.null();
+        return Ok(());
+    };
+    let (letter, parts): (u8, Vec<Bytes>) = match &item.value {
+        Value::Str(value) => (b's', vec![value.clone()]),
+        Value::List(list) => (b'l', list.iter().cloned().collect()),
+        Value::Hash(hash) => (b'h', hash.iter().flat_map(|(field, value)| [field.clone(), value.clone()]).collect()),
+        Value::Set(set) => (b't', set.keys().cloned().collect()),
+        Value::ZSet(zset) => {
+            let score = |score: f64| Bytes::from(crate::numbers::double(score).into_bytes());
+            (b'z', zset.members.iter().flat_map(|(member, own)| [member.clone(), score(*own)]).collect())
+        }
+    };
+    let mut bytes = vec![letter];
+    crate::call::append_command(&mut bytes, &parts.iter().map(|part| &**part).collect::<Vec<_>>());
+    bytes.extend(checksum(&bytes).to_le_bytes());
+    call.reply.bulk(&bytes);
+    Ok(())
+}
+
+/// FNV-1a (Fowler, Noll and Vo).
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+}
+
+fn undump(bytes: &[u8]) -> Option<Value> {
+    let (body, sum) = bytes.split_last_chunk::<8>()?;
+    if checksum(body) != u64::from_le_bytes(*sum) {
+        return None;
+    }
+    let (letter, rest) = body.split_first()?;
+    let mut splitter = crate::codec::Splitter::default();
+    splitter.split(rest, crate::codec::MAX_BULK).ok()?;
+    let parts = splitter.arguments(rest);
+    Some(match letter {
+        b's' => Value::Str((*parts.first()?).into()),
+        b'l' => Value::List(parts.iter().map(|part| Bytes::from(*part)).collect()),
+        b't' => {
+            let mut set = crate::value::Set::default();
+            parts.iter().for_each(|part| _ = set.insert(part, ()));
+            Value::Set(set)
+        }
+        b'h' => {
+            let mut hash = crate::value::Hash::default();
+            parts.chunks_exact(2).for_each(|pair| _ = hash.insert(pair[0], pair[1].into()));
+            Value::Hash(hash)
+        }
+        b'z' => {
+            let mut zset = crate::value::ZSet::default();
+            for pair in parts.chunks_exact(2) {
+                zset.insert(pair[0], crate::numbers::float(pair[1])?);
+            }
+            Value::ZSet(zset)
+        }
+        _ => return None,
+    })
+}
+
+pub(crate) fn restore(call: &mut Call<'_, '_>) -> Done {
+    let (key, payload) = (call.args[1], call.args[3]);
+    let time = call.integer(2)?;
+    if time < 0 {
+        return error("ERR Invalid TTL value, must be >= 0");
+    }
+    let (mut replace, mut absolute) = (false, false);
+    let mut at = 4;
+    while at < call.args.len() {
+        if call.is(at, "REPLACE") {
+            replace = true;
+        } else if call.is(at, "ABSTTL") {
+            absolute = true;
+        } else if (call.is(at, "IDLETIME") || call.is(at, "FREQ")) && at + 1 < call.args.len() {
+            at += 1;
+        } else {
+            return error(SYNTAX);
+        }
+        at += 1;
+    }
+    if call.exists(key)? && !replace {
+        return error("BUSYKEY Target key name already exists.");
+    }
+    let Some(value) = undump(payload) else { return error("ERR DUMP payload version or checksum are wrong") };
+    let expires = if time == 0 { 0 } else { expiry(call, time, true, absolute, "restore")? };
+    if expires != 0 && expires <= call.now {
+        call.delete(key)?;
+        call.log(&[b"DEL", key]);
+    } else {
+        call.put(key, value, expires)?;
+        call.log(&[b"RESTORE", key, expires.to_string().as_bytes(), payload, b"REPLACE", b"ABSTTL"]);
+        call.notify('g', "restore", key)?;
+    }
+    call.reply.ok();
+    Ok(())
+}

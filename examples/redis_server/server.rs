@@ -115,6 +115,8 @@ pub(crate) struct Config {
 
 /// Names and values at the start. Settings that have two names appear under both.
 const SETTINGS: &[(&str, &str)] = &[
+    ("appenddirname", "appendonlydir"),
+    ("appendfilename", "appendonly.aof"),
     ("appendfsync", "everysec"),
     ("appendonly", "no"),
     ("bind", "127.0.0.1"),
@@ -139,12 +141,15 @@ const SETTINGS: &[(&str, &str)] = &[
     ("maxmemory", "0"),
     ("maxmemory-policy", "noeviction"),
     ("maxmemory-samples", "5"),
+    ("min-replicas-to-write", "0"),
     ("min-slaves-to-write", "0"),
     ("notify-keyspace-events", ""),
     ("port", "0"),
     ("proto-max-bulk-len", "536870912"),
     ("rdb-key-save-delay", "0"),
     ("repl-diskless-load", "disabled"),
+    ("repl-ping-replica-period", "10"),
+    ("replica-read-only", "yes"),
     ("replica-serve-stale-data", "yes"),
     ("requirepass", ""),
     ("save", ""),

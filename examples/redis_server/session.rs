@@ -218,11 +218,13 @@ impl Connection {
         *db = selected;
         match ended {
             Ended::Committed(()) => {
+                self.reply.bytes.clear();
                 crate::expire_later(&mut self.effects.expiries);
                 self.skip = false;
                 return Some(());
             }
             Ended::Blocked => {
+                self.reply.bytes.clear();
                 if self.deadline.is_none() {
                     let timeout = block.unwrap_or(Duration::ZERO);
                     self.deadline = Some((!timeout.is_zero()).then(|| Instant::now() + timeout));

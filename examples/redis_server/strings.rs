@@ -37,6 +37,9 @@ pub(crate) fn get(call: &mut Call<'_, '_>) -> Done {
     }
     if found != Some(true) {
         call.reply.null();
+        if found.is_some() {
+            call.exists(key)?;
+        }
     }
     Ok(())
 }

@@ -202,6 +202,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     event("pttl", 2, 0, (1, 1, 1), keys::pttl),
     event("expiretime", 2, 0, (1, 1, 1), keys::expiretime),
     event("pexpiretime", 2, 0, (1, 1, 1), keys::pexpiretime),
+    event("dump", 2, 0, (1, 1, 1), keys::dump),
+    event("restore", -4, flags::WRITE, (1, 1, 1), keys::restore),
     event("scan", -2, 0, (0, 0, 0), keys::scan),
     event("sort", -2, flags::WRITE, (1, 1, 1), keys::sort),
     event("sort_ro", -2, 0, (1, 1, 1), keys::sort),
