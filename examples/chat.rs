@@ -4,7 +4,7 @@
 //! cargo run --release --example chat        # then, in several terminals: nc 127.0.0.1 7000
 //! ```
 
-use optimist::dispatcher::reactor::{Ended, Io, Next, Outbox, Reactor, Service, Session};
+use optimist::dispatcher::server::{Ended, Io, Next, Outbox, Reactor, Service, Session};
 use optimist::stm::collections::TMap;
 
 /// Everybody who is here: name and outbox by connection. The one thing that is shared, and nothing guards it but its transactions.

@@ -14,7 +14,7 @@
 //! Every request is one event. The sum is taken over accounts that others change meanwhile, and is right all the same.
 
 use httparse::{EMPTY_HEADER, Request, Status};
-use optimist::dispatcher::reactor::{Ended, Io, Next, Outbox, Reactor, Service, Session};
+use optimist::dispatcher::server::{Ended, Io, Next, Outbox, Reactor, Service, Session};
 use optimist::dispatcher::{Event, EventResult};
 use optimist::stm::TVar;
 use optimist::stm::collections::TMap;

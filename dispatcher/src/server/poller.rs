@@ -340,7 +340,7 @@ impl<'s, S: Service> Poller<'s, S> {
             self.slots.push(Slot { generation: 0, connection: None });
             self.slots.len() - 1
         });
-        let token = Token(FIRST_CONNECTION + index | self.slots[index].generation << 32);
+        let token = Token((FIRST_CONNECTION + index) | (self.slots[index].generation << 32));
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             self.service.failed(&format!("a connection cannot be watched: {error}"));
             self.free.push(index);

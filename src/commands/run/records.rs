@@ -85,7 +85,7 @@ impl Records {
                         Err(error) => feeder.report(&error),
                     }
                     count += 1;
-                    if count % STEP == 0 {
+                    if count.is_multiple_of(STEP) {
                         progress.at(self.reader.position().byte());
                         while queue.pending() > AHEAD && !stopped.load(Ordering::Relaxed) {
                             std::thread::sleep(Duration::from_micros(200));

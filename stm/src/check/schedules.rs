@@ -52,7 +52,7 @@ pub fn explore_some<P: Protocol<Shuttle>>(time: Duration, most: u64) -> (u64, Re
         config.silence_warnings = true;
         let outcome = quietly(|| {
             catch_unwind(AssertUnwindSafe(|| {
-                if batch % 2 == 0 {
+                if batch.is_multiple_of(2) {
                     Runner::new(RandomScheduler::new_from_seed(batch, BATCH), config).run(program);
                 } else {
                     Runner::new(PctScheduler::new_from_seed(batch, 3, BATCH), config).run(program);
