@@ -1,6 +1,6 @@
 //! The heap: a non-moving mark-region collector made for events.
 //!
-//! Small objects live in [blocks](block) of lines; a thread allocates by bumping a cursor through a free run of lines
+//! Small objects live in blocks of lines (`block.rs`); a thread allocates by bumping a cursor through a free run of lines
 //! ([`Mutator`]). Two facts about events shape the rest:
 //!
 //! - *What an event allocates is private until it commits.* An abort takes the cursor back, and so does the end of an event that
@@ -9,7 +9,7 @@
 //!   embedding program (the queue of events above all) holds through a [`Root`]; and for an event in the middle of things, the
 //!   interpreter's frames and the transaction's log, which are exact as well.
 //!
-//! A collection ([`collect`]) stops all threads at their next safepoint, marks from the roots (in parallel when the heap is
+//! A collection (`collect.rs`) stops all threads at their next safepoint, marks from the roots (in parallel when the heap is
 //! large), and sweeps by lines. Nothing moves, so addresses in logs stay good, and objects need no second word.
 //!
 //! The stop is a handshake without shared writes on the way of an event: each mutator announces in a word of its own that it runs,
