@@ -1,4 +1,20 @@
 //! The flowgraph language and its virtual machine.
+//!
+//! ```text
+//! text ── syntax ──▶ tree ── flowgraph::lower ──▶ flowgraph ──▶ bytecode ──▶ interpreter, over heap and barrier
+//!           │ format                                  └──▶ model: what it means; specialising and tracing it
+//! ```
+//!
+//! `docs/language-reference.md` shows every construct; [`model`] is the executable definition of the core language.
+//!
+//! ```
+//! use optimist_flowgraph::{Literal, Source, compile, model};
+//!
+//! let source = Source::new("square.flow", "start:\n    y = x * x\n    print_and_stop(y)\n");
+//! let program = compile(&source).expect("no mistakes");
+//! let printed = model::run(&program, "start", &[("x".into(), Literal::int(12))], model::Limits::default());
+//! assert_eq!(printed.map(|value| value.to_string()).as_deref(), Ok("144"));
+//! ```
 
 pub mod diagnostic;
 pub mod flowgraph;

@@ -142,8 +142,7 @@ fn table(mark: &str) -> Option<String> {
         "<!-- faults -->" => {
             out += "| kind | message |\n| --- | --- |\n";
             for (kind, message) in Fault::KINDS {
-                let _ =
-                    writeln!(out, "| `'{kind}'` | {} |", message.replace("{}", "…").replace('{', "").replace('}', ""));
+                let _ = writeln!(out, "| `'{kind}'` | {} |", message.replace("{}", "…").replace(['{', '}'], ""));
             }
         }
         _ => return None,

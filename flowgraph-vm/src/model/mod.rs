@@ -4,7 +4,7 @@
 //! cleverness, no state but what the text describes, about a page for each of its four parts.
 //!
 //! 1. [`interpreter`] runs blocks in one environment.
-//! 2. [`specialize`] runs what can be run with only some variables known, and leaves a *residual program* that does the rest.
+//! 2. [`specialize`](mod@specialize) runs what can be run with only some variables known, and leaves a *residual program* that does the rest.
 //! 3. [`tracer`] interprets once around a loop and records the operations done, with a guard where control could have gone elsewhere.
 //! 4. [`optimizer`] specialises a trace as (2) specialises blocks, without the control flow.
 //!

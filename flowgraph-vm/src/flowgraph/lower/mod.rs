@@ -1,7 +1,7 @@
 //! From syntax tree to flowgraph: names become numbers, nested expressions become temporaries, structured statements become blocks.
 //!
-//! [`core`](self::core) takes labelled blocks as they are. [`declarations`] collects what a program of functions declares, and
-//! [`body`] and [`expression`] take its functions apart, each into one [`Function`](super::program::Function).
+//! `core` takes labelled blocks as they are. `declarations` collects what a program of functions declares, and
+//! `body` and `expression` take its functions apart, each into one [`Function`](super::program::Function).
 
 mod body;
 mod core;
