@@ -1,14 +1,14 @@
 //! A chat server: every line that a client sends goes to all others, in one order for everybody.
 //!
 //! ```text
-//! cargo run --release -p optimist-dispatcher --example chat -- 127.0.0.1:7000
+//! cargo run --release --example chat -- 127.0.0.1:7000
 //! nc 127.0.0.1 7000
 //! ```
 
 use std::time::Duration;
 
-use optimist_dispatcher::reactor::{Connection, Limits, Service};
-use optimist_dispatcher::{Config, Event, EventResult, OnError, TVar, TransactionQueue, outln};
+use optimist::dispatcher::reactor::{Connection, Limits, Service};
+use optimist::dispatcher::{Config, Event, EventResult, OnError, TVar, TransactionQueue, outln};
 
 #[derive(Default)]
 struct Chat {
