@@ -1,56 +1,65 @@
-//! A chat server: every line that a client sends goes to all others, in one order for everybody.
+//! A chat server: what one says, all others hear, in one order for everybody.
 //!
 //! ```text
-//! cargo run --release --example chat -- 127.0.0.1:7000
-//! nc 127.0.0.1 7000
+//! cargo run --release --example chat        # then, in several terminals: nc 127.0.0.1 7000
 //! ```
 
-use std::time::Duration;
+use optimist::dispatcher::reactor::{Ended, Io, Next, Outbox, Reactor, Service, Session};
+use optimist::stm::collections::TMap;
 
-use optimist::dispatcher::reactor::{Connection, Limits, Service};
-use optimist::dispatcher::{Config, Event, EventResult, OnError, TVar, TransactionQueue, outln};
+/// Everybody who is here: name and outbox by connection. The one thing that is shared, and nothing guards it but its transactions.
+#[derive(Clone, Default)]
+struct Room(TMap<u64, (String, Outbox)>);
 
-#[derive(Default)]
-struct Chat {
-    room: TVar<Vec<Connection>>,
+struct Guest {
+    room: Room,
+    id: u64,
+    name: String,
 }
 
-impl Chat {
-    fn tell(&self, ev: &mut Event<'_>, from: &Connection, text: &str) -> EventResult {
-        for client in self.room.get(ev)?.iter().filter(|client| *client != from) {
-            client.send(ev, format!("{}: {text}\n", from.peer()).as_bytes())?;
-        }
-        Ok(())
-    }
-}
+impl Service for Room {
+    type Session = Guest;
 
-impl Service for Chat {
-    fn opened(&self, ev: &mut Event<'_>, client: &Connection) -> EventResult {
-        self.room.modify(ev, |room| room.iter().chain([client]).cloned().collect())?;
-        self.tell(ev, client, "joins")
-    }
-
-    fn received(&self, ev: &mut Event<'_>, client: &Connection, bytes: &[u8]) -> EventResult<usize> {
-        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(0) };
-        self.tell(ev, client, String::from_utf8_lossy(&bytes[..end]).trim_end())?;
-        Ok(end + 1)
-    }
-
-    fn closed(&self, ev: &mut Event<'_>, client: &Connection) -> EventResult {
-        self.room.modify(ev, |room| room.iter().filter(|other| *other != client).cloned().collect())?;
-        self.tell(ev, client, "leaves")
+    fn connected(&self, outbox: &Outbox, peer: &str) -> Guest {
+        let (id, name) = (outbox.id(), peer.to_owned());
+        optimist::atomically(|tx| self.0.insert(tx, id, (name.clone(), outbox.clone())));
+        Guest { room: self.clone(), id, name }
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+impl Guest {
+    /// Says something to all others: one event, so everybody hears everything in the same order.
+    fn say(&self, io: &mut Io<'_>, line: &str) -> Ended<()> {
+        io.event(|ev| {
+            for (id, (_, outbox)) in self.room.0.entries(ev)? {
+                if id != self.id && outbox.waiting() < 1 << 20 {
+                    ev.send(&outbox, line.as_bytes())?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Session for Guest {
+    fn receive(&mut self, input: &[u8], io: &mut Io<'_>) -> Next {
+        let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
+            return if input.len() > 4096 { Next::Close } else { Next::Incomplete };
+        };
+        self.say(io, &format!("{}: {}\n", self.name, String::from_utf8_lossy(&input[..end])));
+        Next::Took(end + 1)
+    }
+
+    fn closed(&mut self, io: &mut Io<'_>, _error: Option<&std::io::Error>) {
+        io.event(|ev| Ok(self.room.0.remove(ev, &self.id).map(drop)?));
+        self.say(io, &format!("{} has left\n", self.name));
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let mut reactor = Reactor::new(Room::default()).signals();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_owned());
-    let queue = TransactionQueue::new(Config { on_error: OnError::Collect, ..Config::default() });
-    let address = queue.listen(address, Limits::default(), Chat::default())?;
-    queue.drain_on_termination(Duration::from_secs(5))?;
-    queue.add(move |ev| {
-        outln!(ev, "the chat is open at {address}");
-        Ok(())
-    });
-    eprintln!("{}", queue.run()?);
-    Ok(())
+    let address = reactor.listen(address.parse().map_err(std::io::Error::other)?)?;
+    println!("ready on {address}");
+    reactor.run()
 }

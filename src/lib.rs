@@ -11,3 +11,8 @@ pub use optimist_flowgraph as flowgraph;
 pub use optimist_stm as stm;
 
 pub use optimist_stm::{TVar, Tx, atomically, read_only, try_atomically};
+
+/// The README's programs, run as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -249,7 +249,6 @@ fn a_missing_file_is_named() {
         error: cannot read `nowhere.flow`: there is no such file
     "#]],
     );
-    fails("fn record(r) { }\n", "run program.flow --events nowhere.csv", &expect![[""]]);
 }
 
 #[test]

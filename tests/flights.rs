@@ -75,3 +75,15 @@ fn the_program_prints_the_right_table_on_any_number_of_threads_under_any_protoco
         }
     }
 }
+
+#[test]
+fn the_rust_program_prints_the_same() {
+    let folder = std::env::current_exe().expect("this test's own path");
+    let program = folder.ancestors().nth(2).expect("the build's folder").join("examples/flights");
+    assert!(program.exists(), "the examples are not built: run all tests, or `cargo build --examples` in the same profile");
+    for threads in ["1", "2", "4", "8"] {
+        let mut command = Command::new(&program);
+        command.args([threads, DATA]);
+        assert_eq!(output(command), expected(), "{threads} threads");
+    }
+}

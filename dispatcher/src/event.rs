@@ -199,6 +199,11 @@ impl<'a> Event<'a> {
         Event { tx: Tx::new(attempt), context, name }
     }
 
+    /// What the event sends to connections.
+    pub(crate) fn sends(&mut self) -> &mut crate::server::Sends {
+        &mut self.context.effects.sends
+    }
+
     /// The transaction alone.
     #[inline(always)]
     pub fn tx(&mut self) -> &mut Tx<'a> {

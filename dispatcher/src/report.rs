@@ -178,6 +178,22 @@ impl Report {
     /// How many errors a report keeps; the others are only counted, in [`Counters::failures`].
     pub const ERRORS: usize = 1000;
 
+    /// Adds what a later run of the same queue did.
+    pub fn merge(&mut self, later: Report) {
+        self.counters.merge(&later.counters);
+        for (index, worker) in later.workers.into_iter().enumerate() {
+            match self.workers.get_mut(index) {
+                Some(own) => own.counters.merge(&worker.counters),
+                None => self.workers.push(worker),
+            }
+        }
+        self.latencies.merge(&later.latencies);
+        self.elapsed += later.elapsed;
+        self.protocol = later.protocol;
+        self.pending = later.pending;
+        self.errors.extend(later.errors);
+    }
+
     /// Commits per second.
     #[must_use]
     pub fn events_per_second(&self) -> f64 {

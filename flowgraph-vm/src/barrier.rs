@@ -15,6 +15,8 @@
 
 #![expect(unsafe_code, reason = "the protocols dereference addresses of headers and fields")]
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 pub use optimist_stm::abort::Abort;
@@ -131,7 +133,19 @@ pub(crate) fn write_bits<P: Protocol>(
     // SAFETY: as in `read_bits`.
     unsafe { P::write(tx, place(object, index), bits, None) }?;
     // Looked at when the object is ours: another event may have frozen it since the caller looked. The error undoes the write.
-    if object.meta().is_frozen() { Err(WriteError::Frozen) } else { Ok(()) }
+    if object.meta().is_frozen() || (heap.has_frozen && is_being_frozen::<P>(tx, object)?) {
+        Err(WriteError::Frozen)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether this event itself freezes the object; under a protocol that keeps writes back only the log knows.
+#[cold]
+fn is_being_frozen<P: Protocol>(tx: &mut Attempt, object: Object) -> Result<bool, Abort> {
+    let place = Place { header: object.header(), field: object.meta_word() };
+    // SAFETY: as in `read_bits`; the meta word lies behind the header like a field.
+    unsafe { P::read(tx, place) }.map(|bits| Meta::from_bits(bits).is_frozen())
 }
 
 /// Writes a field of a mutable object.
@@ -156,12 +170,13 @@ pub(crate) fn write<P: Protocol>(
 ///
 /// # Errors
 /// The abort with which this attempt ends.
-pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &Mutator, object: Object) -> Result<(), Abort> {
+pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &mut Mutator, object: Object) -> Result<(), Abort> {
     let meta: Meta = object.meta();
     if heap.is_fresh(object) {
         object.set_meta(meta.frozen());
         return Ok(());
     }
+    heap.has_frozen = true;
     let place = Place { header: object.header(), field: object.meta_word() };
     // SAFETY: as in `read_bits`; the meta word lies behind the header like a field.
     unsafe { P::write(tx, place, meta.frozen().bits(), None) }
@@ -196,10 +211,57 @@ pub(crate) fn is_irrevocable(tx: &Attempt) -> bool {
     tx.mode == optimist_stm::attempt::Mode::Irrevocable
 }
 
-/// Runs `body` as a transaction of its own, under the protocol in force, as often as it takes to commit.
+/// Lets a collection interrupt the transaction where it waits for another one, which may itself stand at a safepoint.
+#[inline]
+pub(crate) fn let_interrupt(tx: &mut Attempt, stop: &Arc<AtomicBool>) {
+    if !tx.interrupt.as_ref().is_some_and(|known| Arc::ptr_eq(known, stop)) {
+        tx.interrupt = Some(stop.clone());
+    }
+    tx.interruptible = true;
+}
+
+/// The attempt is about to do what cannot be undone, or is no longer the language's.
+#[inline]
+pub(crate) fn forbid_interrupt(tx: &mut Attempt) {
+    tx.interruptible = false;
+}
+
+/// What a transaction runs, and what it does when an attempt was aborted.
+pub(crate) trait Body<R, E> {
+    /// One attempt.
+    ///
+    /// # Errors
+    /// What ends it.
+    fn attempt(&mut self, tx: &mut Attempt) -> Result<R, Interrupt<E>>;
+
+    /// Called when an attempt has been rolled back, before anything is waited for.
+    fn aborted(&mut self);
+}
+
+struct Told<'a, B>(&'a mut B);
+
+impl<R, E, B: Body<R, E>> optimist_stm::run::Body<Native, R, E> for Told<'_, B> {
+    fn attempt(&mut self, tx: &mut Attempt) -> Result<R, Interrupt<E>> {
+        self.0.attempt(tx)
+    }
+
+    fn aborted(&mut self, _reason: Abort) {
+        self.0.aborted();
+    }
+}
+
+/// Runs `body` as a transaction of its own, under the protocol in force, as often as it takes to commit. Blocks while it waits for a change.
 ///
 /// # Errors
 /// The error of the body; the transaction has been rolled back.
-pub(crate) fn transaction<R, E>(body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>) -> Result<R, E> {
-    optimist_stm::runtime::execute(optimist_stm::attempt::Mode::Update, body)
+pub(crate) fn transaction<R, E>(body: &mut impl Body<R, E>) -> Result<R, E> {
+    loop {
+        match optimist_stm::runtime::execute_body(optimist_stm::attempt::Mode::Update, &mut Told(body)) {
+            Ok(value) => return Ok(value),
+            Err(optimist_stm::Stop::Error(error)) => return Err(error),
+            Err(optimist_stm::Stop::Blocked(watch)) => {
+                watch.wait();
+            }
+        }
+    }
 }

@@ -182,6 +182,9 @@ impl RuntimeError {
             (function, _) => format!("in function `{function}`"),
         };
         let mut diagnostic = Diagnostic::new(Code::Runtime, self.span, self.fault.to_string()).label(place);
+        if let Some(help) = self.fault.help() {
+            diagnostic = diagnostic.help(help);
+        }
         for frame in &self.trace {
             diagnostic = diagnostic.also(frame.span, format!("called from `{}`", frame.function));
         }

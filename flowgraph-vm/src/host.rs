@@ -268,6 +268,9 @@ impl Machine<'_> {
         if host.kind == HostKind::Irrevocable && !barrier::is_irrevocable(tx) {
             return Err(Trap::Abort(Abort::Irrevocable));
         }
+        if host.kind == HostKind::Irrevocable {
+            barrier::forbid_interrupt(tx);
+        }
         let mut access = Access::<P>::new(tx, &mut self.worker.mutator);
         let mut call = HostCall { shared: self.shared, heap: &mut access };
         (host.function)(&mut call, args).map_err(|error| match error {

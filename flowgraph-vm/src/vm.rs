@@ -9,6 +9,36 @@
 //! 4. [`Worker::end`], which may collect garbage.
 //!
 //! A call ends with an [`Outcome`] or an [`Interruption`]; no program can bring the machine down.
+//!
+//! ```
+//! use optimist_flowgraph::vm::{Collected, Host, HostKind, Vm, VmConfig};
+//! use optimist_flowgraph::{Literal, Source, compile_with};
+//!
+//! let limit = Host::new("limit", Some(0), HostKind::Pure, |call, _| Ok(call.int(100)));
+//! let source = Source::new("pay.flow", "
+//!     shared balances = map()
+//!     fn pay(name, amount) {
+//!         if amount > limit() { raise 'too_much' }
+//!         balances[name] = get(balances, name, 0) + amount
+//!         return balances[name]
+//!     }
+//! ");
+//! let program = compile_with(&source, &[limit.signature()]).unwrap();
+//! let vm = Vm::new(program, VmConfig { hosts: vec![limit], ..VmConfig::default() }).unwrap();
+//! let (mut worker, mut context) = (vm.worker(), Collected::default());
+//! vm.initialise(&mut worker, &mut context).unwrap();
+//!
+//! let pay = vm.function("pay").unwrap();
+//! let name = worker.root_of(&vm, &Literal::string("Ada"));
+//! let mut run = |amount| {
+//!     let amount = worker.root_of(&vm, &Literal::int(amount));
+//!     vm.run_event(&mut worker, pay, &[name.clone(), amount], &mut context)
+//! };
+//! assert_eq!(run(30).unwrap().value().as_int(), Some(30));
+//! let error = run(101).unwrap_err();
+//! assert_eq!(source.place(error.span), "pay.flow:4:31");
+//! assert_eq!(run(12).unwrap().value().as_int(), Some(42));
+//! ```
 
 use std::sync::Arc;
 
@@ -16,7 +46,7 @@ use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 
 pub use crate::heap::{Heap, HeapConfig, HeapStatistics, Root};
-pub use crate::host::{Host, HostCall, HostKind};
+pub use crate::host::{Host, HostCall, HostError, HostKind};
 pub use crate::interpreter::context::{Collected, EffectMark, EventContext, QueuedCall};
 pub use crate::interpreter::{Interruption, Limits, Outcome, Worker};
 pub use crate::record::{ColumnKind, RecordError, RecordHeader};
@@ -181,6 +211,9 @@ impl Vm {
     /// # Errors
     /// When a host function that the program calls is missing, or a function has too many variables.
     pub fn new(program: Program, config: VmConfig) -> Result<Vm, VmError> {
+        if program.types.len() > usize::from(u16::MAX) {
+            return Err(VmError(format!("a program can have at most {} object types", u16::MAX)));
+        }
         let program = Arc::new(program);
         let hosts = match_hosts(&program, config.hosts)?;
         let heap = Heap::new(config.heap);
@@ -367,24 +400,8 @@ impl Vm {
     ) -> Result<Root, Box<RuntimeError>> {
         assert_eq!(arguments.len(), code.parameters, "a call passes as many arguments as the function has parameters");
         let start = context.mark();
-        let result = barrier::transaction(|tx| {
-            if worker.is_in_event() {
-                // The attempt before was aborted.
-                worker.end(false);
-                context.roll_back_to(start);
-            }
-            worker.begin();
-            let mut machine = Machine::new(&self.shared, worker, context, code, arguments);
-            machine.initialising = initialising;
-            variables.iter().for_each(|(slot, value)| machine.set_variable(*slot, *value));
-            match machine.run::<Any>(tx) {
-                Ok(Outcome::Returned(value)) => Ok(worker.root(value)),
-                Ok(Outcome::Stopped) => Ok(worker.root(Value::NONE)),
-                Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
-                Err(Interruption::Retry) => Err(Interrupt::Abort(barrier::Abort::Retry)),
-                Err(Interruption::Failed(error)) => Err(Interrupt::Error(error)),
-            }
-        });
+        let mut run = Run { vm: self, worker, code, arguments, variables, context, start, initialising };
+        let result = barrier::transaction(&mut run);
         if result.is_err() {
             context.roll_back_to(start);
         }
@@ -392,8 +409,12 @@ impl Vm {
         result
     }
 
-    /// The value as a constant, if it is immutable all through.
+    /// The value as a constant, if it is immutable all through and lists are nested at most a thousand deep.
     pub fn literal_of(&self, value: Value) -> Option<Literal> {
+        self.nested_literal(value, 1000)
+    }
+
+    fn nested_literal(&self, value: Value, depth: usize) -> Option<Literal> {
         let object = match value.object() {
             None => {
                 return Some(if let Some(int) = value.as_int() {
@@ -415,10 +436,11 @@ impl Vm {
             Kind::Float => value.float_value().map(Literal::Float),
             Kind::Text => Some(Literal::string(object.text())),
             Kind::Bytes => Some(Literal::Bytes(object.bytes().into())),
-            Kind::List => elements(object)
-                .map(|item| self.literal_of(item))
-                .collect::<Option<Vec<_>>>()
-                .map(|items| Literal::List(items.into())),
+            Kind::List => {
+                let depth = depth.checked_sub(1)?;
+                let items: Option<Vec<_>> = elements(object).map(|item| self.nested_literal(item, depth)).collect();
+                items.map(|items| Literal::List(items.into()))
+            }
             _ => None,
         }
     }
@@ -444,6 +466,43 @@ impl Vm {
 
 fn too_many_variables(function: &str) -> VmError {
     VmError(format!("the function `{function}` has too many variables and constants for one frame"))
+}
+
+/// A call as a transaction of its own.
+struct Run<'a> {
+    vm: &'a Vm,
+    worker: &'a mut Worker,
+    code: &'a Code,
+    arguments: &'a [Value],
+    variables: &'a [(u16, Value)],
+    context: &'a mut dyn EventContext,
+    /// Where the context's effects stood before.
+    start: EffectMark,
+    initialising: bool,
+}
+
+impl barrier::Body<Root, Box<RuntimeError>> for Run<'_> {
+    fn attempt(&mut self, tx: &mut Attempt) -> Result<Root, Interrupt<Box<RuntimeError>>> {
+        self.worker.begin();
+        let mut machine = Machine::new(&self.vm.shared, self.worker, self.context, self.code, self.arguments);
+        machine.initialising = self.initialising;
+        self.variables.iter().for_each(|(slot, value)| machine.set_variable(*slot, *value));
+        match machine.run::<Any>(tx) {
+            Ok(Outcome::Returned(value)) => Ok(self.worker.root(value)),
+            Ok(Outcome::Stopped) => Ok(self.worker.root(Value::NONE)),
+            Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
+            Err(Interruption::Retry) => Err(Interrupt::Abort(barrier::Abort::Retry)),
+            Err(Interruption::Failed(error)) => Err(Interrupt::Error(error)),
+        }
+    }
+
+    fn aborted(&mut self) {
+        // An attempt may have been aborted before it began.
+        if self.worker.is_in_event() {
+            self.worker.end(false);
+        }
+        self.context.roll_back_to(self.start);
+    }
 }
 
 /// The host functions in the order in which the program numbers them.

@@ -9,7 +9,9 @@ use optimist_flowgraph::{Literal, Source, compile};
 
 #[test]
 fn model_and_interpreter_agree() {
-    let programs = std::env::var("OPTIMIST_PROGRAMS").ok().map_or(5000, |number| number.parse().expect("a number"));
+    let programs = std::env::var("OPTIMIST_PROGRAMS")
+        .ok()
+        .map_or(if cfg!(debug_assertions) { 1500 } else { 5000 }, |number| number.parse().expect("a number"));
     let (mut printed, mut failed) = (0, 0);
     for seed in 0..programs {
         let random = random::core_program(seed);

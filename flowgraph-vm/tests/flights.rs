@@ -112,7 +112,11 @@ fn expected(csv: &str) -> String {
 
 #[test]
 fn the_table_is_right_for_any_number_of_threads_and_any_protocol() {
-    let csv = data("data/flights-20k.csv");
+    let mut csv = data("data/flights-20k.csv");
+    if cfg!(debug_assertions) {
+        // Builds that are not optimised get a part of the day.
+        csv = csv.lines().take(2000).map(|line| format!("{line}\n")).collect();
+    }
     let expected = expected(&csv);
     for kind in Kind::ALL {
         for threads in [1, 2, 4, 8] {

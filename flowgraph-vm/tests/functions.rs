@@ -2,6 +2,7 @@
 
 use optimist_flowgraph::vm::{Collected, Host, HostKind, Vm, VmConfig};
 use optimist_flowgraph::{Source, compile_with};
+use optimist_stm::protocol::Kind;
 
 /// What the program's `main` prints; then, if it fails, the error with its place and its calls.
 fn run_with(text: &str, config: VmConfig) -> String {
@@ -35,8 +36,17 @@ fn run_with(text: &str, config: VmConfig) -> String {
     context.output + &end
 }
 
+/// The same, under every protocol, which must not matter.
 fn run(text: &str) -> String {
-    run_with(text, VmConfig::default())
+    let outputs = Kind::ALL.iter().map(|kind| {
+        let _lease = optimist_stm::lease(*kind);
+        (kind, run_with(text, VmConfig::default()))
+    });
+    let outputs: Vec<_> = outputs.collect();
+    for (kind, output) in &outputs {
+        assert_eq!(output, &outputs[0].1, "{kind} and {} differ", outputs[0].0);
+    }
+    outputs[0].1.clone()
 }
 
 #[track_caller]
@@ -82,7 +92,7 @@ fn strings_and_lists() {
         "  7|ab  | 1 0\n",
     );
     prints(
-        "l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), l + [4], slice(l, 1), contains(l, 2), find(l, 9))",
+        "l = list(3, 1, 2)\nprint(l, sort(l), reverse(l), sum(l), len(l), concat(l, [4]), slice(l, 1), contains(l, 2), find(l, 9))",
         "[3, 1, 2] [1, 2, 3] [2, 1, 3] 6 3 [3, 1, 2, 4] [1, 2] 1 -1\n",
     );
     prints(
@@ -124,6 +134,14 @@ fn collections() {
     );
     let text = "object P { x, y }\nfn main() {\n p = P(1, 2)\n p.x += 10\n q = P(p, none)\n q.y = q\n print(p, p.x, p == p, p == P(11, 2), kind(p))\n freeze(p)\n try { p.x = 1 } catch e { print(e.kind, e.message) }\n print(p.x)\n}\n";
     assert_eq!(run(text), "P(x=11, y=2) 11 1 0 'P'\n'frozen' an object was frozen and cannot change any more\n11\n");
+}
+
+#[test]
+fn what_is_frozen_stays_as_it_is() {
+    let text = "object P { x }\nshared p = P(1)\nshared m = map()\nshared a = array(40, 0)\nfn change() {\n try { p.x = 5 } catch e { print(e.kind) }\n try { m[1] = 5 } catch e { print(e.kind) }\n try { a[39] = 5 } catch e { print(e.kind) }\n print(p.x, m, a[39])\n}\nfn main() {\n m[1] = list(p)\n try { freeze(p)\n raise 'back' } catch { p.x = 2 }\n freeze(m)\n change()\n freeze(a)\n add change()\n add change()\n}\n";
+    let state = "2 map({1: [P(x=2)]}) 5\n";
+    let expected = format!("'frozen'\n'frozen'\n{state}{}", format!("'frozen'\n'frozen'\n'frozen'\n{state}").repeat(2));
+    assert_eq!(run(text), expected);
 }
 
 #[test]
@@ -170,6 +188,20 @@ fn limits_end_an_event() {
     let text = "fn main() {\n l = none\n while true { l = list(l, 1) }\n}\n";
     let error = run_with(text, config);
     assert!(error.contains("more than 20971520 bytes of memory in use"), "{error}");
+    // Nor can a program that never loops pile up memory.
+    let mut config = VmConfig::default();
+    config.heap.limit = 20 << 20;
+    let doubling = (0..40).map(|i| format!(" s{} = s{i} + s{i}\n", i + 1)).collect::<String>();
+    let error = run_with(&format!("fn main() {{\n s0 = \"abcdefgh\"\n{doubling} print(len(s40))\n}}\n"), config);
+    assert!(error.contains("more than 20971520 bytes of memory in use"), "{error}");
+    let mut config = VmConfig::default();
+    config.heap.limit = 20 << 20;
+    let error = run_with("fn main() { x = array(100000000) }\n", config);
+    assert!(error.contains("more than 20971520 bytes of memory in use"), "{error}");
+    let mut config = VmConfig::default();
+    config.limits.output = 1000;
+    let error = run_with("fn main() { for i in 0..1000 { print(\"0123456789\") } }\n", config);
+    assert!(error.contains("more than 1000 bytes of output in one event"), "{error}");
 }
 
 #[test]

@@ -154,6 +154,23 @@ fn the_corpus_is_well_formed() {
 }
 
 #[test]
+fn the_examples_have_no_mistakes_and_survive_formatting() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut tried = 0;
+    for entry in std::fs::read_dir(folder).expect("the examples") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "flow") {
+            let source = Source::new(path.display().to_string(), std::fs::read_to_string(&path).expect("a file"));
+            let mistakes: String = check(&source, &[]).iter().map(|d| d.render(&source, false)).collect();
+            assert_eq!(mistakes, "");
+            try_everything(source.text());
+            tried += 1;
+        }
+    }
+    assert!(tried >= 6, "only {tried} examples were found");
+}
+
+#[test]
 fn damaged_programs() {
     for seed in 0..rounds(1000) {
         let mut random = Random::new(seed);
@@ -341,8 +358,9 @@ impl Writer {
             1 => self.push("\"a # no comment\""),
             2 => self.push("(x\n  + y # inside\n )"),
             3 => {
-                self.push("not ");
+                self.push("(not ");
                 self.expression();
+                self.out.push(')');
             }
             4 => self.push("f( x ,g(y, 2) )"),
             5..=7 => {

@@ -15,7 +15,7 @@
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Native, Word};
@@ -151,10 +151,10 @@ pub struct Attempt<A: Atomics = Native> {
     /// The newest version that the fast path may accept without asking: the snapshot, or 0 to send every access to the
     /// protocol.
     pub limit: u64,
-    /// Headers read.
-    pub reads: ReadLog<A>,
     /// The moment whose state the transaction sees.
     pub snapshot: u64,
+    /// Headers read.
+    pub reads: ReadLog<A>,
     /// This transaction in the headers it locks.
     pub owner: Owner,
     slot: Arc<Slot<A>>,
@@ -166,8 +166,6 @@ pub struct Attempt<A: Atomics = Native> {
     /// file that it is about to write. It then waits for no transaction that may be waiting for that: it gives way as if it held locks
     /// on memory. Set by the body, for this attempt.
     pub encumbered: bool,
-    /// Between begin and the end of an attempt.
-    running: bool,
     /// Whether the protocol in force is one whose fast path [`Any`](crate::protocol::Any) has inlined.
     pub(crate) inlined: bool,
     /// Whether there is anything to be done after the commit: values to hand over, an age to forget.
@@ -193,6 +191,11 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) garbage: Garbage,
     /// What the attempt that ended with [`Abort::Retry`] waits for; none if that has changed already.
     pub(crate) blocked: Option<Watch<A>>,
+    /// Set by whoever needs this thread's transaction to come to rest: where one that is [`interruptible`](Self::interruptible) would
+    /// wait for another, it then gives way instead.
+    pub interrupt: Option<Arc<AtomicBool>>,
+    /// Whether the attempt may be run again although it is irrevocable, because it has done nothing yet that cannot be undone.
+    pub interruptible: bool,
 }
 
 impl<A: Atomics> Attempt<A> {
@@ -208,7 +211,6 @@ impl<A: Atomics> Attempt<A> {
             regime: 0,
             mode: Mode::Update,
             encumbered: false,
-            running: false,
             inlined: false,
             untidy: false,
             domain: domain.clone(),
@@ -224,6 +226,8 @@ impl<A: Atomics> Attempt<A> {
             lost_to: None,
             garbage: Garbage::default(),
             blocked: None,
+            interrupt: None,
+            interruptible: false,
         }
     }
 
@@ -242,14 +246,19 @@ impl<A: Atomics> Attempt<A> {
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
     #[inline(always)]
     pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
-        debug_assert!(!self.running);
         // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
-        self.slot.active.store(now, Ordering::Relaxed);
+        if crate::mutant!(A, "transaction-not-published", true, false) {
+            self.slot.active.store(now, Ordering::Relaxed);
+        }
         A::light();
         // After the fence, so that what is known about them here is still known to the compiler in `begin`.
-        self.running = true;
-        self.mode = mode;
-        self.encumbered = false;
+        // The mode is hardly ever another one, and a store costs more than a comparison where a locked instruction follows.
+        if self.mode != mode {
+            self.mode = mode;
+        }
+        if self.encumbered {
+            self.encumbered = false;
+        }
         self.snapshot = now;
     }
 
@@ -257,13 +266,13 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.running
+        // Relaxed: only the owner writes it.
+        self.slot.active.load(Ordering::Relaxed) != IDLE
     }
 
     /// Publishes that the transaction has ended.
     #[inline(always)]
     pub(crate) fn leave(&mut self) {
-        self.running = false;
         // Release pairs with the acquire in `Domain::oldest_active`: the reads of this transaction happen before whatever is
         // freed because it is over.
         self.slot.active.store(IDLE, Ordering::Release);
@@ -277,7 +286,9 @@ impl<A: Atomics> Attempt<A> {
             // SAFETY: whoever read the object promised that it stays allocated until the transaction ends. Relaxed: the caller
             // has synchronised with the committers that matter through the clock.
             let header = Header(unsafe { &**header }.load(Ordering::Relaxed));
-            header.0 <= self.snapshot || header.is_held_by(self.owner)
+            header.0 <= self.snapshot
+                || header.is_held_by(self.owner)
+                || (header.is_locked() && crate::mutant!(A, "foreign-lock-ignored", false, true))
         })
     }
 
@@ -295,6 +306,7 @@ impl<A: Atomics> Attempt<A> {
     pub fn release_locks(&mut self, version: u64) {
         self.unlock(version);
         self.locks.clear();
+        // Pairs with the heavy fence of whoever parks on this slot. Equivalent: in a model nobody can park.
         A::light();
         self.slot.wake();
     }
@@ -302,10 +314,11 @@ impl<A: Atomics> Attempt<A> {
     /// [`release_locks`](Self::release_locks) of a commit: also wakes whoever waits for a change of the written objects.
     #[inline]
     pub fn publish_locks(&mut self, version: u64) {
-        self.unlock(version);
+        let early = crate::mutant!(A, "watchers-looked-for-before-unlock", false, self.domain.watchers.any());
+        self.unlock(crate::mutant!(A, "version-reused-after-commit", version, self.snapshot));
         // Pairs with the heavy fence of a watcher: either it is seen here, or it sees the new versions.
         A::light();
-        if self.domain.watchers.any() {
+        if crate::mutant!(A, "watchers-looked-for-before-unlock", self.domain.watchers.any(), early) {
             self.notify_watchers();
         }
         self.locks.clear();
@@ -382,8 +395,10 @@ impl<A: Atomics> Attempt<A> {
 
     /// A position to which the logs can be rolled back.
     pub(crate) fn mark(&mut self) -> Savepoint {
-        for lock in &mut self.locks {
-            lock.saved &= 1;
+        if crate::mutant!(A, "savepoint-not-marked", true, false) {
+            for lock in &mut self.locks {
+                lock.saved &= 1;
+            }
         }
         Savepoint {
             undo: self.undo.len(),
@@ -467,7 +482,11 @@ impl<A: Atomics> Attempt<A> {
             }
         }
         let other = self.domain.slot(seen.slot());
-        if (self.encumbered || !self.locks.is_empty()) && self.age() > other.age.load(Ordering::Relaxed) {
+        // Relaxed: a request that is seen late is seen when the next park times out.
+        let interrupted = self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed));
+        let must_yield = interrupted && self.interruptible;
+        let holds_something = self.encumbered || !self.locks.is_empty();
+        if must_yield || (holds_something && self.age() > other.age.load(Ordering::Relaxed)) {
             self.lost_to = Some((seen.slot(), other.ended.load(Ordering::Relaxed)));
             return Err(Abort::Locked);
         }

@@ -78,7 +78,8 @@ impl<A: Atomics> WriteBuffer<A> {
     pub fn clear(&mut self) {
         if !self.writes.is_empty() {
             self.writes.clear();
-            self.table.fill(0);
+            // Emptied, not overwritten: a transaction must not pay for the largest one before it.
+            self.table.clear();
             self.floor = 0;
         }
     }
@@ -127,7 +128,7 @@ impl<A: Atomics> WriteBuffer<A> {
         if self.writes.len() <= SCAN {
             return;
         }
-        let size = (self.writes.len() * 4).next_power_of_two().max(self.table.len());
+        let size = (self.writes.len() * 4).next_power_of_two();
         self.table.clear();
         self.table.resize(size, 0);
         for index in 0..self.writes.len() {

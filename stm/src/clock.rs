@@ -54,8 +54,14 @@ impl Clock for Gv1 {
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
         // AcqRel: the release publishes this commit's writes to later snapshots; the acquire makes the locks of every earlier
         // committer visible to the validation that follows.
-        let before = domain.clock.fetch_add(1, Ordering::AcqRel);
-        Stamp { version: before + 1, exclusive: before == snapshot }
+        let before = crate::mutant!(
+            A,
+            "clock-not-advanced",
+            domain.clock.fetch_add(1, Ordering::AcqRel),
+            domain.clock.load(Ordering::Acquire)
+        );
+        let exclusive = crate::mutant!(A, "clock-exclusive-off-by-one", before == snapshot, before <= snapshot + 1);
+        Stamp { version: before + 1, exclusive }
     }
 }
 
@@ -68,6 +74,9 @@ impl Clock for Gv4 {
 
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
+        // The writes in place are visible before the clock is read: else the stamp taken over from the winner could be one that a snapshot
+        // taken before the last of these writes already covers.
+        A::fence();
         let before = domain.clock.load(Ordering::Acquire);
         match domain.clock.compare_exchange(before, before + 1, Ordering::AcqRel) {
             Ok(_) => Stamp { version: before + 1, exclusive: before == snapshot },
@@ -75,7 +84,7 @@ impl Clock for Gv4 {
             // that could have missed them. A second exchange with itself orders this commit's locks before the validation.
             Err(_) => {
                 let version = domain.clock.fetch_add(0, Ordering::AcqRel);
-                Stamp { version, exclusive: false }
+                Stamp { version, exclusive: crate::mutant!(A, "gv4-loser-exclusive", false, true) }
             }
         }
     }
@@ -97,7 +106,9 @@ impl Clock for Deferred {
         // Between taking the locks and validating the reads: of two transactions that read what the other writes, at least one
         // sees the other's lock. It also orders the writes before the clock is read; see `observe`.
         A::fence();
-        Stamp { version: domain.clock.load(Ordering::Acquire) + 1, exclusive: false }
+        let exclusive = crate::mutant!(A, "deferred-exclusive", false, true);
+        let ahead = crate::mutant!(A, "deferred-stamp-not-ahead", 1, 0);
+        Stamp { version: domain.clock.load(Ordering::Acquire) + ahead, exclusive }
     }
 
     #[inline(always)]
@@ -105,7 +116,9 @@ impl Clock for Deferred {
         // Both pair with the fence in `stamp`. Before: a commit that read the clock before this advance has its writes visible to
         // whoever takes a snapshot after it. After: a commit whose lock the coming validation does not see reads the advanced clock.
         A::fence();
-        domain.clock.fetch_max(version, Ordering::AcqRel);
+        if crate::mutant!(A, "deferred-clock-not-moved", true, false) {
+            domain.clock.fetch_max(version, Ordering::AcqRel);
+        }
         A::fence();
     }
 }

@@ -122,9 +122,10 @@ impl<A: Atomics> Domain<A> {
         if !A::CAN_WAIT {
             // Acquire pairs with the release in `give_token`: what the last holder did is visible to the next.
             let served = self.served.load(Ordering::Acquire);
-            return match self.tickets.compare_exchange(served, served + 1, Ordering::AcqRel) {
+            // Relaxed: nothing is read through it; the last holder is met in `served`.
+            return match self.tickets.compare_exchange(served, served + 1, Ordering::Relaxed) {
                 Ok(_) => Ok(()),
-                Err(_) => Err(Abort::Busy),
+                Err(_) => crate::mutant!(A, "token-not-awaited", Err(Abort::Busy), Ok(())),
             };
         }
         let ticket = self.tickets.fetch_add(1, Ordering::AcqRel);
@@ -160,32 +161,36 @@ impl<A: Atomics> Domain<A> {
     /// stamp can be reached by none of them.
     pub fn oldest_active(&self) -> u64 {
         // Pairs with the light fence after a transaction has published itself: either its store is seen below, or its reads
-        // come after this point and find what was unlinked before gone.
+        // come after this point and find what was unlinked before gone. Equivalent: in a model a light fence is a full one, and a commit
+        // has just executed one; natively it is nothing without this.
         A::heavy();
         self.slots.read().all.iter().map(|slot| slot.active.load(Ordering::Acquire)).min().unwrap_or(IDLE)
     }
 }
 
 /// What one running transaction shows to the others. One per descriptor, reused by later ones.
+///
+/// What the owner writes in every transaction stands together, apart from what others may write.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Slot<A: Atomics = Native> {
-    pub(crate) index: usize,
     /// The clock when the running transaction began, or [`IDLE`].
-    pub(crate) active: CachePadded<A::Word>,
+    pub(crate) active: A::Word,
+    pub(crate) counters: Counters,
+    /// Not zero while somebody may be parked on this slot.
+    waiters: CachePadded<A::Word>,
+    pub(crate) index: usize,
     /// The age of the transaction, or [`NO_AGE`].
     pub(crate) age: A::Word,
     /// How many transactions this slot has ended.
     pub(crate) ended: A::Word,
-    /// Not zero while somebody may be parked on this slot.
-    waiters: CachePadded<A::Word>,
-    pub(crate) counters: Counters,
 }
 
 impl<A: Atomics> Slot<A> {
     fn new(index: usize) -> Self {
         Slot {
             index,
-            active: CachePadded::new(A::Word::new(IDLE)),
+            active: A::Word::new(IDLE),
             age: A::Word::new(NO_AGE),
             ended: A::Word::new(0),
             waiters: CachePadded::new(A::Word::new(0)),
@@ -249,6 +254,7 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
         /// The counters of one slot. Only the owner writes them, with plain stores; anyone may read.
         #[derive(Debug, Default)]
+        #[repr(C)]
         pub(crate) struct Counters {
             $($(#[doc = $doc])+ pub(crate) $name: Counter,)+
             pub(crate) aborts: [Counter; REASONS],

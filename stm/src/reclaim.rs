@@ -73,7 +73,8 @@ pub(crate) fn dropping(drops: impl FnOnce()) {
 #[inline(never)]
 pub(crate) fn retire_replaced<A: Atomics>(tx: &mut Attempt<A>) {
     // Acquire: at least the stamp of the commit that unlinked the values.
-    let stamp = tx.domain().clock.load(Ordering::Acquire) + 1;
+    let now = tx.domain().clock.load(Ordering::Acquire);
+    let stamp = crate::mutant!(A, "reclaim-stamp-too-old", now + 1, 0);
     let Attempt { replaced, garbage, .. } = tx;
     garbage.retired.extend(replaced.drain(..).map(|value| Retired { value, stamp }));
     collect_if_due(tx);
@@ -115,8 +116,10 @@ pub(crate) fn collect<A: Atomics>(tx: &mut Attempt<A>) {
         candidates.append(&mut orphans);
     }
     // Rule 4. Two: a stamp is the clock plus one, and rule 3 asks for a later begin.
-    tx.domain().clock.fetch_add(2, Ordering::AcqRel);
-    let oldest = tx.domain().oldest_active();
+    if crate::mutant!(A, "reclaim-clock-not-advanced", true, false) {
+        tx.domain().clock.fetch_add(2, Ordering::AcqRel);
+    }
+    let oldest = crate::mutant!(A, "reclaim-running-ignored", tx.domain().oldest_active(), crate::domain::IDLE);
     dropping(|| {
         candidates.retain(|retired| {
             let reachable = retired.stamp >= oldest;

@@ -249,15 +249,23 @@ fn committed<A: Atomics>(tx: &mut Attempt<A>) {
 /// Prepares the wait of a transaction that retries; see the rules of [`watch`](crate::watch).
 #[cold]
 fn watch_reads<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
+    if crate::mutant!(A, "watch-after-validation", false, true) {
+        tx.blocked = if P::validate(tx).is_ok() { Some(P::watch(tx)) } else { None };
+        return;
+    }
     let watch = P::watch(tx);
-    tx.blocked = P::validate(tx).is_ok().then_some(watch);
+    let holds = crate::mutant!(A, "watch-not-validated", P::validate(tx).is_ok(), true);
+    tx.blocked = holds.then_some(watch);
 }
 
 fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
     P::rollback(tx);
     tx.leave();
     tx.replaced.clear();
-    tx.drop_born(0);
+    if crate::mutant!(A, "born-not-dropped", true, false) {
+        tx.drop_born(0);
+    }
+    tx.born.clear();
     let ended = &tx.slot().ended;
     ended.store(ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     tx.slot().wake();
@@ -267,6 +275,10 @@ fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
 #[inline(never)]
 fn after_abort<A: Atomics>(tx: &mut Attempt<A>, mode: Mode, reason: Abort, failed: &mut u32) -> Mode {
     *failed += 1;
+    if !A::CAN_WAIT {
+        // The abort stands for a wait: others must have their turn.
+        A::spin();
+    }
     if mode == Mode::Irrevocable {
         return mode;
     }

@@ -44,10 +44,12 @@ impl<A: Atomics> Default for Watchers<A> {
 }
 
 impl<A: Atomics> Watchers<A> {
-    /// Whether somebody waits. Relaxed: the caller has executed the light fence of rule 2.
+    /// Whether somebody waits. That a waiter is seen is due to the light fence of rule 2, which the caller has executed. Acquire pairs
+    /// with the release in `register`: whoever sees a waiter sees its watch (the mutex of the bucket orders the two as well, but a
+    /// model checker does not look into it).
     #[inline(always)]
     pub(crate) fn any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) != 0
+        self.count.load(Ordering::Acquire) != 0
     }
 
     /// Fires the watches under these addresses.
@@ -111,13 +113,16 @@ impl<A: Atomics> Watch<A> {
         let mut addresses: Vec<usize> = addresses.collect();
         addresses.sort_unstable();
         addresses.dedup();
+        if crate::mutant!(A, "watch-first-object-only", false, true) {
+            addresses.truncate(1);
+        }
         let state = Arc::new(State { fired: A::Word::new(0), then: Mutex::new(None) });
         for &address in &addresses {
             let entry = Entry { address, watch: state.clone() };
             domain.watchers.buckets[bucket(address)].lock().push(entry);
         }
-        // Relaxed: the heavy fence publishes it.
-        domain.watchers.count.fetch_add(1, Ordering::Relaxed);
+        // Release: see `any`. The heavy fence is that of rule 1.
+        domain.watchers.count.fetch_add(1, Ordering::Release);
         A::heavy();
         Watch { domain: domain.clone(), addresses, state }
     }

@@ -1,12 +1,12 @@
 //! The collections against the standard library's, with random operations, failures, nested transactions and threads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use optimist_stm::collections::TMap;
+use optimist_stm::collections::{TCounter, TMap, TOrderedMap, TQueue, TSet, TVec};
 use optimist_stm::{Interrupt, Kind, TVar, Tx, atomically, lease, read_only, try_atomically};
 
 /// A small generator, so that runs can be repeated.
@@ -317,31 +317,391 @@ fn a_map_can_live_and_die_within_a_transaction() {
     assert_all_freed(&LIVE);
 }
 
-#[test]
-fn independent_keys_of_a_map_do_not_conflict() {
-    let _lease = lease(Kind::Eager);
-    let map: TMap<u64, u64> = TMap::new();
-    for key in 0..1000 {
-        atomically(|tx| map.insert(tx, key, 0));
+#[derive(Clone, Debug)]
+enum OrderedOp {
+    Get(u64),
+    Contains(u64),
+    Insert(u64, u64),
+    Update(u64),
+    Modify(u64),
+    Remove(u64),
+    Range(u64, u64),
+    First,
+    Last,
+    PopFirst,
+    AtMost(u64, usize),
+    Len,
+    Clear,
+}
+
+struct OrderedSubject {
+    map: TOrderedMap<u64, u64>,
+    keys: u64,
+}
+
+impl Subject for OrderedSubject {
+    type Op = OrderedOp;
+    type Outcome = Vec<(u64, u64)>;
+    type Model = BTreeMap<u64, u64>;
+
+    fn op(&self, random: &mut Random) -> OrderedOp {
+        let key = random.below(self.keys);
+        match random.below(100) {
+            0..15 => OrderedOp::Get(key),
+            15..20 => OrderedOp::Contains(key),
+            20..50 => OrderedOp::Insert(key, random.below(1000)),
+            50..55 => OrderedOp::Update(key),
+            55..60 => OrderedOp::Modify(key),
+            60..80 => OrderedOp::Remove(key),
+            80..84 => OrderedOp::Range(key, key + random.below(50)),
+            84..86 => OrderedOp::First,
+            86..88 => OrderedOp::Last,
+            88..93 => OrderedOp::PopFirst,
+            93..96 => OrderedOp::AtMost(key, random.below(20) as usize + 1),
+            96..99 => OrderedOp::Len,
+            _ if random.below(20) == 0 => OrderedOp::Clear,
+            _ => OrderedOp::Get(key),
+        }
     }
-    // One transaction changes a key while another is in the middle of changing a different one: if they shared an object, the
-    // outer could not commit at its first attempt.
-    let mut attempts = 0;
-    atomically(|tx| {
-        attempts += 1;
-        map.update(tx, 1, |n| n.map_or(0, |n| n + 1))?;
+
+    fn apply(&self, tx: &mut Tx<'_>, op: &OrderedOp) -> optimist_stm::Result<Self::Outcome> {
+        let map = &self.map;
+        let one = |key: &u64, value: Option<u64>| value.map(|value| (*key, value)).into_iter().collect();
+        Ok(match op {
+            OrderedOp::Get(key) => one(key, map.get(tx, key)?),
+            OrderedOp::Contains(key) => one(key, map.contains_key(tx, key)?.then_some(0)),
+            OrderedOp::Insert(key, value) => one(key, map.insert(tx, *key, *value)?),
+            OrderedOp::Update(key) => {
+                map.update(tx, *key, |value| value.map_or(1, |value| value + 1))?;
+                Vec::new()
+            }
+            OrderedOp::Modify(key) => one(key, map.modify(tx, key, |value| value * 2)?.then_some(0)),
+            OrderedOp::Remove(key) => one(key, map.remove(tx, key)?),
+            OrderedOp::Range(low, high) => map.range(tx, *low..*high)?,
+            OrderedOp::First => map.first(tx)?.into_iter().collect(),
+            OrderedOp::Last => map.last(tx)?.into_iter().collect(),
+            OrderedOp::PopFirst => map.pop_first(tx)?.into_iter().collect(),
+            OrderedOp::AtMost(key, most) => {
+                let mut seen = Vec::new();
+                map.visit(tx, (std::ops::Bound::Excluded(*key), std::ops::Bound::Unbounded), |_, key, value| {
+                    seen.push((*key, *value));
+                    Ok(seen.len() < *most)
+                })?;
+                seen
+            }
+            OrderedOp::Len => vec![(map.len(tx)? as u64, u64::from(map.is_empty(tx)?))],
+            OrderedOp::Clear => {
+                map.clear(tx)?;
+                Vec::new()
+            }
+        })
+    }
+
+    fn model(model: &mut Self::Model, op: &OrderedOp) -> Self::Outcome {
+        let one = |key: &u64, value: Option<u64>| value.map(|value| (*key, value)).into_iter().collect();
+        match op {
+            OrderedOp::Get(key) => one(key, model.get(key).copied()),
+            OrderedOp::Contains(key) => one(key, model.contains_key(key).then_some(0)),
+            OrderedOp::Insert(key, value) => one(key, model.insert(*key, *value)),
+            OrderedOp::Update(key) => {
+                *model.entry(*key).or_insert(0) += 1;
+                Vec::new()
+            }
+            OrderedOp::Modify(key) => one(key, model.get_mut(key).map(|value| *value *= 2).map(|()| 0)),
+            OrderedOp::Remove(key) => one(key, model.remove(key)),
+            OrderedOp::Range(low, high) => model.range(*low..*high).map(|(k, v)| (*k, *v)).collect(),
+            OrderedOp::First => model.first_key_value().map(|(k, v)| (*k, *v)).into_iter().collect(),
+            OrderedOp::Last => model.last_key_value().map(|(k, v)| (*k, *v)).into_iter().collect(),
+            OrderedOp::PopFirst => model.pop_first().into_iter().collect(),
+            OrderedOp::AtMost(key, most) => {
+                let bounds = (std::ops::Bound::Excluded(*key), std::ops::Bound::Unbounded);
+                model.range(bounds).take(*most).map(|(k, v)| (*k, *v)).collect()
+            }
+            OrderedOp::Len => vec![(model.len() as u64, u64::from(model.is_empty()))],
+            OrderedOp::Clear => {
+                model.clear();
+                Vec::new()
+            }
+        }
+    }
+
+    fn agrees(&self, model: &Self::Model) {
+        let entries = read_only(|tx| self.map.entries(tx));
+        assert_eq!(entries, model.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_small_ordered_map_agrees_with_the_model() {
+    against_model(4, rounds(15_000), || OrderedSubject { map: TOrderedMap::new(), keys: 30 });
+}
+
+#[test]
+fn a_large_ordered_map_agrees_with_the_model() {
+    against_model(3, rounds(20_000), || OrderedSubject { map: TOrderedMap::new(), keys: 20_000 });
+}
+
+#[test]
+fn an_ordered_map_grows_and_shrinks_by_tens_of_thousands() {
+    let map = TOrderedMap::new();
+    let count = rounds(100_000);
+    // Ascending, descending and mixed, removed in another order.
+    for key in 0..count {
+        atomically(|tx| map.insert(tx, key * 3, key));
+    }
+    for key in (0..count).rev() {
+        atomically(|tx| map.insert(tx, key * 3 + 1, key));
+    }
+    for key in 0..count {
+        atomically(|tx| map.insert(tx, (key * 7919 % count) * 3 + 2, key));
+    }
+    let entries = read_only(|tx| map.entries(tx));
+    assert!(entries.iter().map(|entry| entry.0).eq(0..count * 3));
+    for key in 0..count * 3 {
+        let key = key * 7919 % (count * 3);
+        assert!(atomically(|tx| map.remove(tx, &key)).is_some(), "{key}");
+    }
+    assert!(read_only(|tx| map.is_empty(tx)));
+}
+
+#[derive(Clone, Debug)]
+enum QueueOp {
+    Push(u64),
+    Pop,
+    First,
+    Len,
+    IsEmpty,
+    Values,
+}
+
+struct QueueSubject(TQueue<String>);
+
+impl Subject for QueueSubject {
+    type Op = QueueOp;
+    type Outcome = Vec<String>;
+    type Model = VecDeque<String>;
+
+    fn op(&self, random: &mut Random) -> QueueOp {
+        match random.below(20) {
+            0..8 => QueueOp::Push(random.below(1000)),
+            8..16 => QueueOp::Pop,
+            16 => QueueOp::First,
+            17 => QueueOp::Len,
+            18 => QueueOp::IsEmpty,
+            _ => QueueOp::Values,
+        }
+    }
+
+    fn apply(&self, tx: &mut Tx<'_>, op: &QueueOp) -> optimist_stm::Result<Vec<String>> {
+        Ok(match op {
+            QueueOp::Push(value) => {
+                self.0.push(tx, value.to_string())?;
+                Vec::new()
+            }
+            QueueOp::Pop => self.0.pop(tx)?.into_iter().collect(),
+            QueueOp::First => self.0.with_first(tx, String::clone)?.into_iter().collect(),
+            QueueOp::Len => vec![self.0.len(tx)?.to_string()],
+            QueueOp::IsEmpty => vec![self.0.is_empty(tx)?.to_string()],
+            QueueOp::Values => self.0.values(tx)?,
+        })
+    }
+
+    fn model(model: &mut Self::Model, op: &QueueOp) -> Vec<String> {
+        match op {
+            QueueOp::Push(value) => {
+                model.push_back(value.to_string());
+                Vec::new()
+            }
+            QueueOp::Pop => model.pop_front().into_iter().collect(),
+            QueueOp::First => model.front().cloned().into_iter().collect(),
+            QueueOp::Len => vec![model.len().to_string()],
+            QueueOp::IsEmpty => vec![model.is_empty().to_string()],
+            QueueOp::Values => model.iter().cloned().collect(),
+        }
+    }
+
+    fn agrees(&self, model: &Self::Model) {
+        assert!(read_only(|tx| self.0.values(tx)).iter().eq(model));
+    }
+}
+
+#[test]
+fn a_queue_agrees_with_the_model() {
+    against_model(4, rounds(15_000), || QueueSubject(TQueue::new()));
+}
+
+#[test]
+fn a_queue_hands_every_value_to_one_taker() {
+    for &kind in Kind::ALL {
+        let _lease = lease(kind);
+        let queue = TQueue::new();
+        let count = rounds(20_000);
+        let taken = thread::scope(|scope| {
+            let takers: Vec<_> = (0..2)
+                .map(|_| scope.spawn(|| (0..count).map(|_| atomically(|tx| queue.take(tx))).collect::<Vec<u64>>()))
+                .collect();
+            for giver in 0..2 {
+                let queue = &queue;
+                scope.spawn(move || (0..count).for_each(|n| atomically(|tx| queue.push(tx, n * 2 + giver))));
+            }
+            takers.into_iter().map(|taker| taker.join().unwrap()).collect::<Vec<_>>()
+        });
+        for giver in 0..2 {
+            // Each taker sees the values of one giver in their order.
+            assert!(taken.iter().all(|taken| taken.iter().filter(|n| *n % 2 == giver).is_sorted()), "{kind}");
+        }
+        let mut all: Vec<u64> = taken.into_iter().flatten().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..count * 2), "{kind}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum VectorOp {
+    Push(u64),
+    Pop,
+    Get(usize),
+    Set(usize, u64),
+    Modify(usize),
+    Len,
+    Values,
+}
+
+struct VectorSubject(TVec<String>);
+
+impl Subject for VectorSubject {
+    type Op = VectorOp;
+    type Outcome = Vec<String>;
+    type Model = Vec<String>;
+
+    fn op(&self, random: &mut Random) -> VectorOp {
+        let index = random.below(200) as usize;
+        match random.below(200) {
+            0..51 => VectorOp::Push(random.below(1000)),
+            51..100 => VectorOp::Pop,
+            100..130 => VectorOp::Get(index),
+            130..160 => VectorOp::Set(index, random.below(1000)),
+            160..180 => VectorOp::Modify(index),
+            180..195 => VectorOp::Len,
+            _ => VectorOp::Values,
+        }
+    }
+
+    fn apply(&self, tx: &mut Tx<'_>, op: &VectorOp) -> optimist_stm::Result<Vec<String>> {
+        Ok(match op {
+            VectorOp::Push(value) => vec![self.0.push(tx, value.to_string())?.to_string()],
+            VectorOp::Pop => self.0.pop(tx)?.into_iter().collect(),
+            VectorOp::Get(index) => self.0.get(tx, *index)?.into_iter().collect(),
+            VectorOp::Set(index, value) => vec![self.0.set(tx, *index, value.to_string())?.to_string()],
+            VectorOp::Modify(index) => vec![self.0.modify(tx, *index, |value| format!("{value}."))?.to_string()],
+            VectorOp::Len => vec![self.0.len(tx)?.to_string(), self.0.is_empty(tx)?.to_string()],
+            VectorOp::Values => self.0.values(tx)?,
+        })
+    }
+
+    fn model(model: &mut Self::Model, op: &VectorOp) -> Vec<String> {
+        match op {
+            VectorOp::Push(value) => {
+                model.push(value.to_string());
+                vec![(model.len() - 1).to_string()]
+            }
+            VectorOp::Pop => model.pop().into_iter().collect(),
+            VectorOp::Get(index) => model.get(*index).cloned().into_iter().collect(),
+            VectorOp::Set(index, value) => {
+                vec![model.get_mut(*index).map(|old| *old = value.to_string()).is_some().to_string()]
+            }
+            VectorOp::Modify(index) => vec![model.get_mut(*index).map(|old| old.push('.')).is_some().to_string()],
+            VectorOp::Len => vec![model.len().to_string(), model.is_empty().to_string()],
+            VectorOp::Values => model.clone(),
+        }
+    }
+
+    fn agrees(&self, model: &Self::Model) {
+        assert_eq!(&read_only(|tx| self.0.values(tx)), model);
+    }
+}
+
+#[test]
+fn a_vector_agrees_with_the_model() {
+    against_model(4, rounds(8_000), || VectorSubject(TVec::new()));
+}
+
+#[test]
+fn the_nodes_of_queue_vector_and_ordered_map_are_freed_exactly_once() {
+    static LIVE: AtomicUsize = AtomicUsize::new(0);
+    for &kind in Kind::ALL {
+        let _lease = lease(kind);
+        let queue: TQueue<Counted> = TQueue::new();
+        let vector: TVec<Counted> = TVec::new();
+        let ordered: TOrderedMap<u64, Counted> = TOrderedMap::new();
         thread::scope(|scope| {
+            for seed in 1..4 {
+                let (queue, vector, ordered) = (&queue, &vector, &ordered);
+                scope.spawn(move || {
+                    let mut random = Random(seed * 77);
+                    for _ in 0..rounds(10_000) {
+                        let (key, other) = (random.below(500), random.below(500));
+                        let (fails, takes, clears) =
+                            (random.below(5) == 0, random.below(2) == 0, random.below(1000) == 0);
+                        let _ = try_atomically(|tx| {
+                            ordered.insert(tx, key, Counted::new(&LIVE))?;
+                            tx.nested(|tx| {
+                                queue.push(tx, Counted::new(&LIVE))?;
+                                vector.push(tx, Counted::new(&LIVE))?;
+                                ordered.remove(tx, &other)?;
+                                ordered.insert(tx, other + 1000, Counted::new(&LIVE))?;
+                                if takes {
+                                    queue.pop(tx)?;
+                                    vector.pop(tx)?;
+                                }
+                                if fails { Err(Interrupt::Error(())) } else { Ok(()) }
+                            })?
+                            .ok();
+                            vector.set(tx, key as usize, Counted::new(&LIVE))?;
+                            if clears {
+                                ordered.clear(tx)?;
+                            }
+                            if fails && takes { Err(Interrupt::Error(())) } else { Ok(()) }
+                        });
+                    }
+                });
+            }
+        });
+    }
+    assert_all_freed(&LIVE);
+}
+
+#[test]
+fn a_set_and_a_counter_agree_with_each_other() {
+    for &kind in Kind::ALL {
+        let _lease = lease(kind);
+        let (set, counter) = (TSet::new(), TCounter::new(5));
+        thread::scope(|scope| {
+            for seed in 1..4 {
+                let (set, counter) = (&set, &counter);
+                scope.spawn(move || {
+                    let mut random = Random(seed * 99);
+                    for _ in 0..rounds(10_000) {
+                        let (key, adds) = (random.below(200), random.below(2) == 0);
+                        atomically(|tx| {
+                            let changed = if adds { set.insert(tx, key)? } else { set.remove(tx, &key)? };
+                            assert_eq!(set.contains(tx, &key)?, adds);
+                            if changed { counter.add(tx, if adds { 1 } else { -1 }) } else { Ok(()) }
+                        });
+                    }
+                });
+            }
             scope.spawn(|| {
-                for key in 2..1000 {
-                    atomically(|tx| map.update(tx, key, |n| n.map_or(0, |n| n + 1)));
-                }
-                // Growth far away does not disturb either.
-                for key in 10_000..10_010 {
-                    atomically(|tx| map.insert(tx, key, 0));
+                for _ in 0..rounds(500) {
+                    let (len, count) = read_only(|tx| Ok((set.len(tx)?, counter.get(tx)?)));
+                    assert_eq!(len as i64 + 5, count, "{kind}");
                 }
             });
         });
-        map.get(tx, &1)
-    });
-    assert_eq!(attempts, 1);
+        assert_eq!(read_only(|tx| set.keys(tx)).len() as i64 + 5, read_only(|tx| counter.get(tx)));
+        atomically(|tx| set.clear(tx));
+        assert!(read_only(|tx| set.is_empty(tx)));
+        atomically(|tx| counter.set(tx, 3));
+        assert_eq!(read_only(|tx| counter.get(tx)), 3);
+    }
 }

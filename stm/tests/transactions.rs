@@ -176,7 +176,7 @@ fn retry_wakes_when_something_read_changes() {
                 });
             }
         });
-        assert_eq!(log.load(), (0..200).sum());
+        assert_eq!(log.load(), (0..200_u32).sum::<u32>());
     });
 }
 

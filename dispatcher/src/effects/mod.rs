@@ -24,6 +24,8 @@ use std::fmt::{self, Write as _};
 pub(crate) use output::{Appended, Locked};
 pub use output::{Memory, Output};
 
+use crate::server::Sends;
+
 /// The output of one attempt, not yet released.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
@@ -31,6 +33,8 @@ pub(crate) struct Effects {
     /// Which part of `bytes` goes where: up to `end`, from the end of the one before.
     segments: Vec<Segment>,
     locked: Vec<Locked>,
+    /// What goes to connections. Their outboxes are locked before all other destinations.
+    pub(crate) sends: Sends,
 }
 
 #[derive(Debug)]
@@ -44,6 +48,7 @@ struct Segment {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     bytes: usize,
+    sent: usize,
 }
 
 /// The most that is kept for reuse of an event's output buffer.
@@ -53,6 +58,7 @@ impl Effects {
     #[inline]
     pub(crate) fn clear(&mut self) {
         debug_assert!(self.locked.is_empty());
+        self.sends.clear();
         if !self.segments.is_empty() {
             self.segments.clear();
             self.bytes.clear();
@@ -86,10 +92,11 @@ impl Effects {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        Mark { bytes: self.bytes.len() }
+        Mark { bytes: self.bytes.len(), sent: self.sends.mark() }
     }
 
     pub(crate) fn roll_back_to(&mut self, mark: Mark) {
+        self.sends.roll_back_to(mark.sent);
         self.bytes.truncate(mark.bytes);
         while let Some(last) = self.segments.pop() {
             let start = self.segments.last().map_or(0, |segment| segment.end);
@@ -103,8 +110,9 @@ impl Effects {
     /// Locks the destinations, in the global order. Says whether there are any.
     #[inline]
     pub(crate) fn lock(&mut self, stdout: &Output) -> bool {
+        let sends = self.sends.lock();
         match self.segments.as_slice() {
-            [] => return false,
+            [] => return sends,
             [only] => self.locked.push(only.output.as_ref().unwrap_or(stdout).lock()),
             _ => self.lock_several(stdout),
         }
@@ -122,6 +130,7 @@ impl Effects {
 
     /// Unlocks the destinations and forgets the output.
     pub(crate) fn abandon(&mut self) {
+        self.sends.abandon();
         self.locked.clear();
         self.clear();
     }
@@ -130,6 +139,7 @@ impl Effects {
     /// has to say.
     #[inline]
     pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, Appended)) -> usize {
+        self.sends.release();
         if self.segments.is_empty() { 0 } else { self.release_segments(stdout, report) }
     }
 
@@ -182,7 +192,7 @@ mod tests {
         assert_eq!(effects.release(&a, |_, _| ()), 11);
         assert_eq!((in_a.text(), in_b.text()), ("onefive".to_owned(), "four".to_owned()));
         effects.append(None, b"x");
-        effects.roll_back_to(Mark { bytes: 0 });
+        effects.roll_back_to(Mark { bytes: 0, sent: 0 });
         effects.lock(&a);
         assert_eq!(effects.release(&a, |_, _| ()), 0);
     }

@@ -59,6 +59,7 @@ impl<P: Protocol> Access<'_, P> {
         if length > LONGEST {
             return Err(Fault::TooLarge { what: "an array", limit: LONGEST }.into());
         }
+        self.heap.check_size(8 * length)?;
         let bits = self.element_bits(sort, first)?;
         let chunks = length.div_ceil(CHUNK);
         let kind = if sort == Sort::Values { Kind::Chunk } else { Kind::RawChunk };
@@ -94,13 +95,13 @@ impl<P: Protocol> Access<'_, P> {
     fn element_bits(&self, sort: Sort, value: Value) -> Result<u64, Trap> {
         match sort {
             Sort::Values => Ok(value.bits()),
-            Sort::Floats => match value.to_f64() {
+            Sort::Floats => match value.as_immediate_float() {
                 Some(float) => Ok(float.to_bits()),
-                None => Err(wrong_element("an f64_array", "numbers", value)),
+                None => dense_bits(sort, value),
             },
-            Sort::Integers => match value.machine_integer() {
+            Sort::Integers => match value.as_int() {
                 Some(integer) => Ok(integer as u64),
-                None => Err(wrong_element("an i64_array", "integers of 64 bits", value)),
+                None => dense_bits(sort, value),
             },
         }
     }
@@ -130,6 +131,18 @@ impl<P: Protocol> Access<'_, P> {
     /// All elements.
     pub(crate) fn array_items(&mut self, array: Object) -> Result<Vec<Value>, Trap> {
         (0..length(array)).map(|i| self.array_get(array, i)).collect()
+    }
+}
+
+/// An element of a dense array that is not the common kind of number.
+#[cold]
+fn dense_bits(sort: Sort, value: Value) -> Result<u64, Trap> {
+    if sort == Sort::Floats {
+        let float = value.to_f64().ok_or_else(|| wrong_element("an f64_array", "numbers", value))?;
+        Ok(float.to_bits())
+    } else {
+        let integer = value.machine_integer();
+        integer.map(|integer| integer as u64).ok_or_else(|| wrong_element("an i64_array", "integers of 64 bits", value))
     }
 }
 

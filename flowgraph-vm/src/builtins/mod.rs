@@ -65,14 +65,6 @@ impl Machine<'_> {
         }
         let value = match (op, args) {
             (Op::Same | Op::PromoteHint, [value]) => *value,
-            // In the core language arithmetic is for numbers alone, and lists never join.
-            (Op::Add, [a, b])
-                if let (Some(x), Some(y)) = (a.list(), b.list())
-                    && shared.program.core().is_none() =>
-            {
-                let items: Vec<Value> = elements(x).chain(elements(y)).collect();
-                self.worker.mutator.make_list(&items)
-            }
             (Op::Add | Op::Sub | Op::Mul | Op::FloorDiv | Op::Modulo | Op::Div, [a, b]) => {
                 numbers::arithmetic(mutator!(), op, *a, *b)?
             }
@@ -127,6 +119,13 @@ impl Machine<'_> {
             (Op::ShiftLeft | Op::ShiftRight, [a, b]) => numbers::shift(mutator!(), op, *a, *b)?,
 
             (Op::List, items) => self.worker.mutator.make_list(items),
+            (Op::Concat, [a, b]) => {
+                let mut items = self.items::<P>(tx, *a)?;
+                let more = self.items::<P>(tx, *b)?;
+                self.worker.mutator.check_size(8 * (items.len() + more.len()))?;
+                items.extend(more);
+                self.worker.mutator.make_list(&items)
+            }
             (Op::Len, [value]) => self.length::<P>(tx, *value)?,
             (Op::Slice, [value, from, rest @ ..]) => lists::slice(mutator!(), *value, *from, rest.first().copied())?,
             (Op::Contains, [value, part]) => self.contains::<P>(tx, *value, *part)?,
@@ -305,6 +304,7 @@ impl Machine<'_> {
 
             (Op::Print | Op::Log, values) => {
                 let line = self.text_of::<P>(tx, values, " ")?;
+                self.count_output(line.len() + 1)?;
                 if op == Op::Print {
                     self.context.print(&line)?
                 } else {
@@ -315,12 +315,14 @@ impl Machine<'_> {
             (Op::WriteFile, [name, content]) => {
                 let name = text::string(op, *name)?;
                 let bytes = text::content(op, *content)?;
+                self.count_output(bytes.len())?;
                 self.context.write_file(name, bytes)?;
                 Value::NONE
             }
             (Op::Send, [connection, content]) => {
                 let connection = numbers::size("a connection", *connection, i64::MAX as usize)?;
                 let bytes = text::content(op, *content)?;
+                self.count_output(bytes.len())?;
                 self.context.send(connection as u64, bytes)?;
                 Value::NONE
             }

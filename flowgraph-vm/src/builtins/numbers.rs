@@ -45,22 +45,24 @@ pub(super) fn arithmetic(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Resu
         _ => match (a.integer(), b.integer()) {
             (Some(x), Some(y)) => semantics::integers(op, &x, &y)?,
             (Some(_), None) => return Err(not_a_number(op, b)),
-            (None, _) => return join(heap, op, a, b).ok_or_else(|| not_a_number(op, a)),
+            (None, _) => return join(heap, op, a, b)?.ok_or_else(|| not_a_number(op, a)),
         },
     };
     Ok(number(heap, &result))
 }
 
 /// `+` on two strings or byte strings.
-fn join(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Option<Value> {
+fn join(heap: &mut Mutator, op: Op, a: Value, b: Value) -> Result<Option<Value>, Trap> {
     if op != Op::Add {
-        return None;
+        return Ok(None);
     }
-    if let Some(texts) = a.text().zip(b.text()) {
-        return Some(heap.make_text(&[texts.0, texts.1].concat()));
+    if let Some((a, b)) = a.text().zip(b.text()) {
+        heap.check_size(a.len() + b.len())?;
+        return Ok(Some(heap.make_text(&[a, b].concat())));
     }
-    let bytes = a.byte_string().zip(b.byte_string())?;
-    Some(heap.make_bytes(&[bytes.0, bytes.1].concat()))
+    let Some((a, b)) = a.byte_string().zip(b.byte_string()) else { return Ok(None) };
+    heap.check_size(a.len() + b.len())?;
+    Ok(Some(heap.make_bytes(&[a, b].concat())))
 }
 
 pub(super) fn negate(heap: &mut Mutator, value: Value) -> Result<Value, Trap> {

@@ -81,7 +81,8 @@ pub(super) fn replace(heap: &mut Mutator, value: Value, old: Value, new: Value) 
         return Ok(value);
     }
     let occurrences = text.matches(old).count();
-    if text.len() + occurrences * new.len() > LONGEST {
+    heap.check_size((text.len() + occurrences.saturating_mul(new.len())).min(LONGEST + 1))?;
+    if text.len() + occurrences.saturating_mul(new.len()) > LONGEST {
         return Err(Fault::TooLarge { what: "a string", limit: LONGEST }.into());
     }
     Ok(heap.make_text(&text.replace(old, new)))

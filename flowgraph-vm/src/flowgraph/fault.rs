@@ -20,6 +20,9 @@ macro_rules! faults {
         }
 
         impl Fault {
+            /// Every kind with its message, in the order of the table.
+            pub const KINDS: &[(&str, &str)] = &[$( ($kind, $message), )*];
+
             /// The kind's name, which a program that catches the error sees as a symbol.
             pub fn kind(&self) -> &'static str {
                 match self {
@@ -68,6 +71,20 @@ faults! {
     RetryInvalid {  } "retry" "`retry` waits for another event to change something, but there is none that could";
     HostFunction { name: Arc<str>, message: String } "host" "`{name}`: {message}";
     Other { message: String } "other" "{message}";
+}
+
+impl Fault {
+    /// What could be done about it, where there is an answer that fits most programs.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NotANumber { op: Op::Add, kind: "a string" } => Some("`str(a, b)` makes text of any values"),
+            Self::KeyNotFound { .. } => Some("`get(map, key, otherwise)` gives a value for a key that is not there"),
+            Self::NotIndexable { kind: "none" } | Self::NotAnObject { kind: "none", .. } => {
+                Some("a key that is not in a map, an empty queue, and a function without `return` give none")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How messages name an operation: as it is written.

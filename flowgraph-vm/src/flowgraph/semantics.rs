@@ -165,6 +165,9 @@ mod tests {
         assert_eq!(eval(Op::FloorDiv, Literal::Float(-7.0), Literal::int(2)), "-4.0");
         assert_eq!(eval(Op::Modulo, Literal::Float(-7.5), Literal::int(2)), "0.5");
         assert_eq!(eval(Op::Modulo, Literal::Float(1.0), Literal::Float(f64::INFINITY)), "1.0");
+        assert_eq!(eval(Op::Modulo, Literal::Float(7.5), Literal::int(-2)), "-0.5");
+        assert_eq!(eval(Op::Modulo, Literal::Float(-7.5), Literal::int(-2)), "-1.5");
+        assert_eq!(eval(Op::Modulo, Literal::Float(-4.0), Literal::int(2)), "0.0");
     }
 
     #[test]

@@ -12,14 +12,14 @@ use crate::barrier;
 const PARALLEL_FROM: usize = 16 << 20;
 /// A marker with a longer list gives half of it away.
 const SPLIT_AT: usize = 2048;
-/// How long a collection within an event waits for the others before it gives up. One of them may itself wait, in a barrier, for an
-/// object that the event holds, and would never come to its safepoint.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a collection waits for the events of other threads before it gives up for the time being. An event that waits in a barrier for another one gives way
+/// when it is asked to stop; one that is irrevocable, or that is stuck in a function of the embedding program, may not.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 impl Heap {
     /// Collects if that is still wanted when the gate is reached. The caller is idle, or stopped with its roots published.
     #[cold]
-    pub(super) fn collect(&self, caller: &MutatorShared, within_event: bool) {
+    pub(super) fn collect(&self, caller: &MutatorShared) {
         let seen = self.epoch.load(Relaxed);
         let _gate = self.gate.lock();
         if self.epoch.load(Relaxed) != seen || !self.wanted.load(Relaxed) {
@@ -30,8 +30,7 @@ impl Heap {
         self.stop.store(true, Relaxed);
         barrier::heavy_fence();
         let mutators = self.mutators.lock().clone();
-        let patience = within_event.then_some(PATIENCE);
-        if wait_for_all(&mutators, caller, started, patience) {
+        if wait_for_all(&mutators, caller, started) {
             self.mark_and_sweep(&mutators);
             let pause = started.elapsed();
             let mut pool = self.pool.lock();
@@ -41,7 +40,8 @@ impl Heap {
             drop(pool);
             self.epoch.fetch_add(1, Relaxed);
         } else {
-            // Try again after some more allocation; the event that holds the others up will have ended by then.
+            // Try again after some more allocation; the event that does not stop will have ended by then.
+            self.pool.lock().statistics.put_off += 1;
             let more = self.config.nursery / 4;
             self.threshold.fetch_add(more, Relaxed);
         }
@@ -77,12 +77,7 @@ impl Heap {
 }
 
 /// Waits until every mutator but the caller stands still; false when patience ran out.
-fn wait_for_all(
-    mutators: &[Arc<MutatorShared>],
-    caller: &MutatorShared,
-    started: Instant,
-    patience: Option<Duration>,
-) -> bool {
+fn wait_for_all(mutators: &[Arc<MutatorShared>], caller: &MutatorShared, started: Instant) -> bool {
     for mutator in mutators {
         if std::ptr::eq(&**mutator, caller) {
             continue;
@@ -90,7 +85,7 @@ fn wait_for_all(
         let mut tries = 0_u32;
         // Acquire pairs with the mutator's release: its writes to the heap are visible here.
         while mutator.state.load(Acquire) == state::RUNNING {
-            if patience.is_some_and(|patience| started.elapsed() > patience) {
+            if started.elapsed() > PATIENCE {
                 return false;
             }
             tries += 1;

@@ -63,6 +63,8 @@ pub struct HeapStatistics {
     pub longest_pause: Duration,
     /// All pauses together.
     pub total_pause: Duration,
+    /// Collections that were put off, because an event did not come to a safepoint in time.
+    pub put_off: u64,
     /// Bytes that survived the last collection, in whole lines.
     pub live_bytes: usize,
     /// Bytes got from the system and not given back.
@@ -106,7 +108,7 @@ pub struct Heap {
     /// Held by whoever collects, and waited for by those who must stand still.
     gate: Mutex<()>,
     /// Set while a collection wants everyone to stop.
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
     /// Set when a collection is due.
     wanted: AtomicBool,
     /// The number of collections; mutators forget their runs when it changes.
@@ -128,7 +130,7 @@ impl Heap {
             pool: Mutex::default(),
             mutators: Mutex::default(),
             gate: Mutex::default(),
-            stop: AtomicBool::new(false),
+            stop: Arc::default(),
             wanted: AtomicBool::new(false),
             epoch: AtomicU64::new(1),
             handed_out: AtomicUsize::new(0),
@@ -154,6 +156,11 @@ impl Heap {
     pub(crate) fn is_over_limit(&self) -> bool {
         // A hint that stops a program some time; its exact moment does not matter.
         self.live_bytes.load(Relaxed) > self.config.limit
+    }
+
+    /// Set while a collection wants all events to come to rest.
+    pub(crate) fn stop_request(&self) -> &Arc<AtomicBool> {
+        &self.stop
     }
 
     /// Tells which addresses lie in this heap, as it is now.

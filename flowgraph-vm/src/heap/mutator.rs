@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::block::{BLOCK, Block, LINE, Run};
 use super::{Heap, Kind, Meta, MutatorShared, Object, Root, RootShard, state};
 use crate::barrier;
+use crate::flowgraph::fault::Fault;
 
 /// Objects above this size have memory of their own.
 const LARGE: usize = BLOCK / 4;
@@ -38,6 +39,10 @@ pub struct Mutator {
     /// Whether an object of this event may be referred to from outside.
     escaped: bool,
     in_event: bool,
+    /// Whether this event has frozen something that is not fresh.
+    pub(crate) has_frozen: bool,
+    /// See [`Mutator::is_pressed`].
+    pressed: bool,
     /// Back edges and calls until the next safepoint poll.
     pub(crate) fuel: i64,
     /// The cursor at the beginning of the event.
@@ -72,6 +77,8 @@ impl Mutator {
             serial: 0,
             escaped: false,
             in_event: false,
+            has_frozen: false,
+            pressed: false,
             fuel: FUEL,
             saved: Run { start: 0, end: 0 },
             taken: Vec::new(),
@@ -102,6 +109,7 @@ impl Mutator {
         self.fresh_start = self.cursor;
         self.fresh_size = self.limit - self.cursor;
         self.escaped = false;
+        self.has_frozen = false;
         self.event_bytes = 0;
     }
 
@@ -150,7 +158,7 @@ impl Mutator {
         // Release pairs with the collector's acquire: it sees what this event wrote.
         self.shared.state.store(state::IDLE, Release);
         if self.heap.wanted.load(Relaxed) {
-            self.heap.collect(&self.shared, false);
+            self.heap.collect(&self.shared);
         }
     }
 
@@ -205,6 +213,22 @@ impl Mutator {
         self.in_event
     }
 
+    /// Refuses what alone would be more than the heap may hold, before it is allocated.
+    ///
+    /// # Errors
+    /// When it would.
+    pub(crate) fn check_size(&self, bytes: usize) -> Result<(), Fault> {
+        let limit = self.heap.limit();
+        if bytes > limit { Err(Fault::TooMuchMemory { limit }) } else { Ok(()) }
+    }
+
+    /// Whether a large object was allocated that makes a collection due: between one operation and the next such objects could
+    /// pile up where no loop or call ever polls.
+    #[inline(always)]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed
+    }
+
     /// A new object, its fields not filled in yet: they must be before the next safepoint.
     #[inline(always)]
     pub(crate) fn allocate(&mut self, kind: Kind, shape: u16, fields: usize) -> Object {
@@ -228,6 +252,7 @@ impl Mutator {
             self.event_bytes += size;
             if self.heap.count_handed_out(size) {
                 self.fuel = 0;
+                self.pressed = true;
             }
             return place(self.heap.take_large(size), meta.large());
         }
@@ -305,6 +330,7 @@ impl Mutator {
     /// Stands still for a collection, or makes one. `roots` gives every object that the event can still reach: frames and logs.
     #[cold]
     pub(crate) fn safepoint(&mut self, roots: impl FnOnce(&mut Vec<Object>)) {
+        self.pressed = false;
         {
             let mut stack = self.shared.stack.lock();
             stack.clear();
@@ -313,7 +339,7 @@ impl Mutator {
         // Release pairs with the collector's acquire: it sees the objects as this event left them.
         self.shared.state.store(state::STOPPED, Release);
         if self.heap.wanted.load(Relaxed) {
-            self.heap.collect(&self.shared, true);
+            self.heap.collect(&self.shared);
         } else {
             drop(self.heap.gate.lock());
         }

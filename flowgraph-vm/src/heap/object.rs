@@ -113,6 +113,10 @@ impl Meta {
         Meta(kind as u64 | (shape as u64) << SHAPE_SHIFT | (fields as u64) << LENGTH_SHIFT)
     }
 
+    pub(crate) fn from_bits(bits: u64) -> Meta {
+        Meta(bits)
+    }
+
     pub(crate) fn large(self) -> Meta {
         Meta(self.0 | LARGE)
     }

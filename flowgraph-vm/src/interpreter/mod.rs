@@ -114,11 +114,13 @@ pub struct Limits {
     pub steps: u64,
     /// Calls within calls.
     pub depth: usize,
+    /// Bytes printed, logged, written to files and sent.
+    pub output: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { steps: u64::MAX, depth: 10_000 }
+        Limits { steps: u64::MAX, depth: 10_000, output: usize::MAX }
     }
 }
 
@@ -132,6 +134,7 @@ pub(crate) struct Machine<'a> {
     code: NonNull<Code>,
     base: usize,
     steps: u64,
+    output: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -146,8 +149,16 @@ impl<'a> Machine<'a> {
         worker.frames.clear();
         worker.guards.clear();
         worker.saved.clear();
-        let mut machine =
-            Machine { shared, worker, context, initialising: false, code: NonNull::from(code), base: 0, steps: 0 };
+        let mut machine = Machine {
+            shared,
+            worker,
+            context,
+            initialising: false,
+            code: NonNull::from(code),
+            base: 0,
+            steps: 0,
+            output: 0,
+        };
         machine.make_room(code.template.len());
         machine.worker.stack[..code.template.len()].copy_from_slice(&code.template);
         machine.worker.stack[..arguments.len()].copy_from_slice(arguments);
@@ -174,10 +185,22 @@ impl<'a> Machine<'a> {
         Access::new(tx, &mut self.worker.mutator)
     }
 
+    /// Counts bytes that leave the event.
+    pub(crate) fn count_output(&mut self, bytes: usize) -> Result<(), Trap> {
+        let limit = self.shared.limits.output;
+        self.output = self.output.saturating_add(bytes);
+        if self.output > limit { Err(Fault::TooMuchOutput { limit }.into()) } else { Ok(()) }
+    }
+
     /// Looks at the world outside: a collection that wants this thread to stop, the limits of the event.
     #[cold]
     #[inline(never)]
     fn poll(&mut self, tx: &mut Attempt) -> Result<(), Trap> {
+        self.poll_holding(tx, Value::NONE)
+    }
+
+    /// As [`poll`](Self::poll), while a value is held that is in no register yet.
+    fn poll_holding(&mut self, tx: &mut Attempt, held: Value) -> Result<(), Trap> {
         let limits = &self.shared.limits;
         self.steps += crate::heap::FUEL as u64;
         if self.steps > limits.steps {
@@ -189,7 +212,8 @@ impl<'a> Machine<'a> {
             let (stack, saved) = (&self.worker.stack[..top], &self.worker.saved);
             let owns = self.shared.heap.addresses();
             self.worker.mutator.safepoint(|roots| {
-                roots.extend(stack.iter().chain(saved).filter_map(|value| value.object()));
+                let held = std::iter::once(&held);
+                roots.extend(stack.iter().chain(saved).chain(held).filter_map(|value| value.object()));
                 crate::barrier::logged_objects(tx, &owns, roots);
             });
             let heap = &self.shared.heap;
@@ -220,15 +244,19 @@ impl<'a> Machine<'a> {
     fn perform_at<P: Protocol>(&mut self, tx: &mut Attempt, index: usize) -> Result<Value, Trap> {
         let assign = self.assignment(index);
         let mut few = [Value::NONE; 6];
-        if assign.args.len() <= few.len() {
+        let value = if assign.args.len() <= few.len() {
             for (value, operand) in few.iter_mut().zip(&assign.args) {
                 *value = self.operand(*operand);
             }
-            self.perform::<P>(tx, assign, &few[..assign.args.len()])
+            self.perform::<P>(tx, assign, &few[..assign.args.len()])?
         } else {
             let args: Vec<Value> = assign.args.iter().map(|operand| self.operand(*operand)).collect();
-            self.perform::<P>(tx, assign, &args)
+            self.perform::<P>(tx, assign, &args)?
+        };
+        if self.worker.mutator.is_pressed() {
+            self.poll_holding(tx, value)?;
         }
+        Ok(value)
     }
 
     /// Finds the field of a struct or record and remembers its place.
@@ -291,6 +319,13 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// Why it did not.
     pub(crate) fn run<P: Protocol>(&mut self, tx: &mut Attempt) -> Result<Outcome, Interruption> {
+        crate::barrier::let_interrupt(tx, self.shared.heap.stop_request());
+        let result = self.run_loop::<P>(tx);
+        crate::barrier::forbid_interrupt(tx);
+        result
+    }
+
+    fn run_loop<P: Protocol>(&mut self, tx: &mut Attempt) -> Result<Outcome, Interruption> {
         let mut words: *const Instruction = self.code().words.as_ptr();
         let mut pc: *const Instruction = words;
         // SAFETY: `base` is within the stack.
@@ -700,6 +735,7 @@ impl<'a> Machine<'a> {
                     let mut text = String::new();
                     let (value, shared) = (register!(word.a()), self.shared);
                     attempt!(self.access::<P>(tx).format(shared, value, false, &mut text));
+                    attempt!(self.count_output(text.len() + 1));
                     attempt!(self.context.print(&text).map_err(Trap::from));
                     return Ok(Outcome::Stopped);
                 }

@@ -394,3 +394,42 @@ fn empty_loops_survive_cleaning_up() {
     "#]]
     .assert_eq(&clean.print());
 }
+
+#[test]
+fn blocks_that_differ_in_what_they_do_are_not_merged() {
+    // The two versions of `a` stand for the same place in the source, but one of them knows x.
+    let program = program("s: if c goto k else goto a\nk: x = 1\n goto a\na: y = x + z\n print_and_stop(y)");
+    let clean = cleanup(residual(&program, "s", &[]));
+    expect![[r#"
+        s1:  # s {}
+            if c goto a2 else goto a1
+
+        a2:  # a {x=1}
+            y = 1 + z
+            print_and_stop(y)
+
+        a1:  # a {}
+            y = x + z
+            print_and_stop(y)
+    "#]]
+    .assert_eq(&clean.print());
+}
+
+#[test]
+fn the_entry_is_not_swallowed_by_a_block_that_jumps_to_it() {
+    let program = program("s: i = i - 1\n if i goto a else goto b\na: x = x * 2\n goto s\nb: print_and_stop(x)");
+    let clean = cleanup(residual(&program, "s", &[]));
+    expect![[r#"
+        s1:  # s {}
+            i = i - 1
+            if i goto a1 else goto b1
+
+        a1:  # a {}
+            x = x * 2
+            goto s1
+
+        b1:  # b {}
+            print_and_stop(x)
+    "#]]
+    .assert_eq(&clean.print());
+}

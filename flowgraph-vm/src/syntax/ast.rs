@@ -213,6 +213,21 @@ pub enum StmtKind {
     Leave(Name),
 }
 
+impl StmtKind {
+    /// Whether it is a statement without a body and no label.
+    pub fn is_simple(&self) -> bool {
+        !matches!(
+            self,
+            Self::Label(_)
+                | Self::While { .. }
+                | Self::If { .. }
+                | Self::For { .. }
+                | Self::Try { .. }
+                | Self::Either(_)
+        )
+    }
+}
+
 /// What a `for` goes over.
 #[derive(Clone, Debug)]
 pub enum Over {

@@ -2,7 +2,8 @@
 //!
 //! One statement to a line, four blanks to a level, labels one level further out, an empty line between blocks and between functions, and
 //! elsewhere where there was one. A comment stays behind the statement (or brace) it stood behind; any other gets a line of its
-//! own before the statement that it preceded or interrupted. Long lines are broken after commas and operators.
+//! own before the statement that it preceded or interrupted. Long lines are broken after commas and operators. What somebody wrote on
+//! one line with at most one statement between its braces, as in `if x < 0 { return }`, stays on one line while it fits.
 //!
 //! Formatting what was formatted changes nothing, and a formatted program is the same program; tests check both on
 //! random programs.
@@ -15,7 +16,7 @@ use crate::syntax::ast::{Body, Expr, ExprKind, File, Function, Item, Name, Over,
 use crate::syntax::parser::parse;
 
 /// How many columns a line may have before it is broken.
-const WIDTH: usize = 100;
+const WIDTH: usize = 120;
 
 const INDENT: usize = 4;
 
@@ -45,7 +46,7 @@ struct Formatter<'a> {
 }
 
 /// A line under construction: pieces between which it may be broken.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Line {
     pieces: Vec<String>,
 }
@@ -226,9 +227,97 @@ impl<'a> Formatter<'a> {
             line.text(&parameter.text);
         }
         line.text(")");
-        self.line(&line);
-        self.body(&function.body);
+        let mut whole = line.clone();
+        if self.on_one_line(function.span) && self.short_body(&function.body, &mut whole).is_some() && self.fits(&whole)
+        {
+            self.line(&whole);
+        } else {
+            self.line(&line);
+            self.body(&function.body);
+        }
         self.comment_behind(function.span.end, limit);
+    }
+
+    // What stays on one line.
+
+    fn on_one_line(&self, span: Span) -> bool {
+        !self.source.slice(span).contains('\n')
+    }
+
+    fn fits(&self, line: &Line) -> bool {
+        let width: usize = line.pieces.iter().map(|piece| piece.chars().count() + 1).sum();
+        self.level * INDENT + width <= WIDTH + 1
+    }
+
+    /// A statement with bodies on one line, if it stood on one line, is short, and fits.
+    fn short(&self, stmt: &Stmt) -> Option<Line> {
+        if !self.on_one_line(stmt.span) {
+            return None;
+        }
+        let mut line = Line::default();
+        match &stmt.kind {
+            StmtKind::While { condition, body } => {
+                self.word("while ", condition, &mut line);
+                self.short_body(body, &mut line)?;
+            }
+            StmtKind::If { arms, otherwise } => {
+                for (index, (condition, body)) in arms.iter().enumerate() {
+                    self.word(if index == 0 { "if " } else { " else if " }, condition, &mut line);
+                    self.short_body(body, &mut line)?;
+                }
+                if let Some(body) = otherwise {
+                    line.text(" else");
+                    self.short_body(body, &mut line)?;
+                }
+            }
+            StmtKind::For { name, over, body } => {
+                self.for_header(name, over, &mut line);
+                self.short_body(body, &mut line)?;
+            }
+            StmtKind::Try { body, name, handler } => {
+                line.text("try");
+                self.short_body(body, &mut line)?;
+                line.text(" catch");
+                if let Some(name) = name {
+                    line.text(&format!(" {}", name.text));
+                }
+                self.short_body(handler, &mut line)?;
+            }
+            StmtKind::Either(alternatives) => {
+                for (index, body) in alternatives.iter().enumerate() {
+                    line.text(if index == 0 { "either" } else { " or" });
+                    self.short_body(body, &mut line)?;
+                }
+            }
+            _ => return None,
+        }
+        self.fits(&line).then_some(line)
+    }
+
+    /// A body of at most one statement, which has no body of its own.
+    fn short_body(&self, body: &Body, line: &mut Line) -> Option<()> {
+        match &body.stmts[..] {
+            [] => line.text(" {}"),
+            [only] if only.kind.is_simple() => {
+                line.text(" { ");
+                self.simple(&only.kind, line);
+                line.text(" }");
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn for_header(&self, name: &Name, over: &Over, line: &mut Line) {
+        line.text(&format!("for {} in ", name.text));
+        match over {
+            Over::Each(expr) => self.expr(expr, line),
+            Over::Range(from, to) => {
+                self.expr(from, line);
+                line.text("..");
+                self.expr(to, line);
+            }
+        }
     }
 
     // Statements.
@@ -263,6 +352,12 @@ impl<'a> Formatter<'a> {
     }
 
     fn stmt(&mut self, stmt: &Stmt, limit: u32) {
+        if let Some(line) = self.short(stmt) {
+            self.comments_before(stmt.span.start);
+            self.space_before(stmt.span.start);
+            self.line(&line);
+            return self.comment_behind(stmt.span.end, limit);
+        }
         match &stmt.kind {
             StmtKind::While { condition, body } => {
                 self.header(stmt, body, |formatter, line| {
@@ -292,17 +387,7 @@ impl<'a> Formatter<'a> {
                 }
             }
             StmtKind::For { name, over, body } => {
-                self.header(stmt, body, |formatter, line| {
-                    line.text(&format!("for {} in ", name.text));
-                    match over {
-                        Over::Each(expr) => formatter.expr(expr, line),
-                        Over::Range(from, to) => {
-                            formatter.expr(from, line);
-                            line.text("..");
-                            formatter.expr(to, line);
-                        }
-                    }
-                });
+                self.header(stmt, body, |formatter, line| formatter.for_header(name, over, line));
                 self.body(body);
             }
             StmtKind::Try { body, name, handler } => {
@@ -535,33 +620,58 @@ mod tests {
                     x = 1
                     y = -x  # one
 
-                    while x < 10 and (y or not x) {
-                        x += 1
-                    }
+                    while x < 10 and (y or not x) { x += 1 }
                     # then
                     if x {} else if y {
                         return
                     } else {  # no
                     }
-                    for i in 0..N {
-                        a[i] = b.c
-                    }
+                    for i in 0..N { a[i] = b.c }
                 }
 
                 fn f(a, b) {
                 loop:
-                    try {
-                        add g(1) after 5
-                    } catch e {
-                        raise e.message
-                    }
+                    try { add g(1) after 5 } catch e { raise e.message }
 
-                    either {
-                        retry
-                    } or {
-                        goto loop
-                    }  # last
+                    either { retry } or { goto loop }  # last
                     # end
+                }
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_short_stays_on_one_line() {
+        formatted(
+            "fn f(x){return x}\nfn g(){}\nfn h(x){x=1;return x}\nfn m(){if x<1{return}else{x=2} # why\nfor i in 0..3{add f(i)}\nfor i in 0..3{if i{break}}\nwhile x{x-=1;y=2}\ntry{f(1)}catch e{raise e}\nif x{\nf(2)}\neither{retry}or{}\nif aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa{print(bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb)}}",
+            expect![[r#"
+                fn f(x) { return x }
+
+                fn g() {}
+
+                fn h(x) {
+                    x = 1
+                    return x
+                }
+
+                fn m() {
+                    if x < 1 { return } else { x = 2 }  # why
+                    for i in 0..3 { add f(i) }
+                    for i in 0..3 {
+                        if i { break }
+                    }
+                    while x {
+                        x -= 1
+                        y = 2
+                    }
+                    try { f(1) } catch e { raise e }
+                    if x {
+                        f(2)
+                    }
+                    either { retry } or {}
+                    if aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa {
+                        print(bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb)
+                    }
                 }
             "#]],
         );
@@ -573,8 +683,8 @@ mod tests {
             "fn f() {\n print(\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\", \"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\", \"cccccccccccccccccccccccccccc\", 1 + 2 + 3 + 4 + 5)\n}",
             expect![[r#"
                 fn f() {
-                    print("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
-                        "cccccccccccccccccccccccccccc", 1 + 2 + 3 + 4 + 5)
+                    print("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", "cccccccccccccccccccccccccccc", 1 + 2 +
+                        3 + 4 + 5)
                 }
             "#]],
         );

@@ -34,6 +34,43 @@ const KEYWORDS: &[&str] = &[
 /// The words that start a declaration.
 const DECLARATIONS: &[&str] = &["fn", "pure", "shared", "const", "object"];
 
+/// What other languages say, and what is said here.
+const FOREIGN_WORDS: &[(&str, &str)] = &[
+    ("elif", "write `else if`"),
+    ("elseif", "write `else if`"),
+    ("elsif", "write `else if`"),
+    ("unless", "write `if not …`"),
+    ("until", "write `while not …`"),
+    ("foreach", "write `for x in …`"),
+    ("let", "a variable needs no declaration: `x = 1`"),
+    ("var", "a variable needs no declaration: `x = 1`"),
+    ("mut", "a variable needs no declaration: `x = 1`"),
+    ("global", "a variable of all events is declared outside functions: `shared x = 1`"),
+    ("local", "a variable needs no declaration: `x = 1`"),
+    ("def", "a function is declared with `fn`"),
+    ("func", "a function is declared with `fn`"),
+    ("fun", "a function is declared with `fn`"),
+    ("function", "a function is declared with `fn`"),
+    ("class", "an object type is declared with `object`"),
+    ("struct", "an object type is declared with `object`"),
+    ("throw", "write `raise`"),
+    ("except", "write `catch`"),
+    ("rescue", "write `catch`"),
+    (
+        "finally",
+        "what must happen either way goes behind the `try` statement; what the `try` part did is undone if it fails",
+    ),
+    ("spawn", "an event of its own is queued with `add f(x)`"),
+    ("await", "`retry` waits until something that was read has changed"),
+    ("print_and_stop", "it has brackets: `print_and_stop(x)`"),
+    ("promote", "it has brackets: `promote(x)`"),
+];
+
+/// Advice about a word that means something elsewhere.
+fn foreign_word(word: &str) -> Option<&'static str> {
+    FOREIGN_WORDS.iter().find(|(foreign, _)| *foreign == word).map(|(_, advice)| *advice)
+}
+
 /// A mistake was reported, and the parser has to find its place again.
 struct Lost;
 
@@ -525,7 +562,7 @@ impl<'a> Parser<'a> {
     /// The ends of blocks, which core programs and functions share.
     fn jump(&mut self, word: &str) -> Parsed<Option<StmtKind>> {
         let kind = match word {
-            "goto" if self.any_word_at(1) => {
+            "goto" => {
                 self.step();
                 StmtKind::Goto(self.name("a label")?)
             }
@@ -593,6 +630,14 @@ impl<'a> Parser<'a> {
                 StmtKind::While { condition, body: self.body()? }
             }
             "for" => self.for_statement()?,
+            "else" | "catch" | "or" | "and" => {
+                let (message, owner) = match word {
+                    "else" => ("`else` does not belong to an `if`", "it follows the closing brace of one"),
+                    "catch" => ("`catch` does not belong to a `try`", "it follows the closing brace of one"),
+                    _ => ("a statement cannot start like this", "the operator has no left side"),
+                };
+                return Err(self.report(Diagnostic::new(Code::Syntax, self.span(), message).label(owner)));
+            }
             "break" => {
                 self.step();
                 StmtKind::Break
@@ -640,6 +685,12 @@ impl<'a> Parser<'a> {
                 return self.branch(condition);
             }
             arms.push((condition, self.body()?));
+            if let TokenKind::Word(word) = self.peek()
+                && matches!(&**word, "elif" | "elseif" | "elsif")
+            {
+                let message = format!("expected `else`, found `{word}`");
+                return Err(self.report(Diagnostic::new(Code::Syntax, self.span(), message).help("write `else if`")));
+            }
             if !self.eat_continuation("else") {
                 return Ok(StmtKind::If { arms, otherwise: None });
             }
@@ -739,16 +790,26 @@ impl<'a> Parser<'a> {
     }
 
     fn core_statement_mistake(&mut self, name: &Name) -> Lost {
+        let words = ["goto", "if", "print_and_stop", "promote"];
+        if let Some(advice) = foreign_word(&name.text).filter(|_| !self.is_punct("(")) {
+            let message = format!("expected `:` or `=`, found {}", self.found());
+            return self.report(Diagnostic::new(Code::Syntax, self.span(), message).help(advice));
+        }
+        if self.is_punct("(") {
+            let diagnostic =
+                Diagnostic::new(Code::NotCore, name.span, "a program of labelled blocks cannot call functions");
+            let diagnostic = diagnostic.suggest(&name.text, words);
+            return self.report(diagnostic.help("put the code into `fn main() { … }` to call functions"));
+        }
         if self.ends_at(0) {
             let message = format!("`{}` is not a statement", shorten(&name.text));
             let diagnostic = Diagnostic::new(Code::Syntax, name.span, message).label("a label ends with `:`");
-            let words = ["goto", "if", "print_and_stop", "promote"];
             return self.report(diagnostic.suggest(&name.text, words));
         }
-        let diagnostic =
-            Diagnostic::new(Code::Syntax, self.span(), format!("expected `:` or `=`, found {}", self.found()))
-                .label("expected `:` after a label or `=` after a variable");
-        self.report(diagnostic.suggest(&name.text, ["goto", "if", "print_and_stop", "promote"]))
+        let message = format!("expected `:` or `=`, found {}", self.found());
+        let diagnostic = Diagnostic::new(Code::Syntax, self.span(), message)
+            .label("expected `:` after a label or `=` after a variable");
+        self.report(diagnostic.suggest(&name.text, words))
     }
 
     fn not_a_statement(&mut self, expr: &Expr) -> Lost {
@@ -757,6 +818,9 @@ impl<'a> Parser<'a> {
         {
             let message = format!("expected `=` or `(`, found {}", self.found());
             let mut diagnostic = Diagnostic::new(Code::Syntax, self.span(), message).label("not expected here");
+            if let Some(advice) = foreign_word(name) {
+                return self.report(diagnostic.help(advice));
+            }
             if Op::called(name).is_some() {
                 diagnostic = diagnostic.help(format!("a call has brackets: `{name}(…)`"));
                 return self.report(diagnostic);
@@ -950,6 +1014,12 @@ impl<'a> Parser<'a> {
     }
 
     fn name_operand(&mut self) -> Parsed<Expr> {
+        if !self.core && self.is_word("not") {
+            let diagnostic = Diagnostic::new(Code::Syntax, self.span(), "`not` needs brackets here")
+                .label("binds less tightly than the operator before it")
+                .help("write `(not …)`");
+            return Err(self.report(diagnostic));
+        }
         let name = self.name("a value")?;
         Ok(Expr { kind: ExprKind::Name(name.text), span: name.span, height: 1 })
     }

@@ -2,6 +2,8 @@
 
 mod core;
 mod events;
+mod records;
+mod statistics;
 
 use std::num::NonZeroUsize;
 

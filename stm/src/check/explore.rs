@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::heap::{Heap, Session};
 use super::oracle::{self, End, Execution, Seen};
-use super::platform::Loom;
+use super::platform::{Loom, MODEL_THREADS, enter_model_thread, set_model_size};
 use super::program::{Kind, Op, Program, Transaction, name};
 use crate::attempt::Mode;
 use crate::header::Header;
@@ -106,6 +106,8 @@ pub(crate) fn in_model() -> bool {
 pub(crate) fn silence_model_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
+        // Shuttle puts its own hook on top of the others when it first runs; this one must be above it.
+        shuttle::check_random(|| (), 1);
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !in_model() {
@@ -113,6 +115,15 @@ pub(crate) fn silence_model_panics() {
             }
         }));
     });
+}
+
+/// Runs `f`, whose panics are results.
+pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> R {
+    silence_model_panics();
+    let before = IN_MODEL.replace(true);
+    let result = f();
+    IN_MODEL.set(before);
+    result
 }
 
 /// The text of a panic.
@@ -133,7 +144,7 @@ pub(crate) fn model(
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = limits.bound;
     builder.max_branches = 5_000;
-    builder.max_threads = 4;
+    builder.max_threads = MODEL_THREADS;
     // Loom stops at these silently; the limits here are our own.
     builder.max_duration = None;
     builder.max_permutations = None;
@@ -195,13 +206,17 @@ type Returned<P> = (Session<Loom, P>, Vec<Seen>, Option<String>);
 
 /// One execution of a program within a model.
 fn execute<P: Protocol<Loom>>(program: &Program) -> Result<(), Wrong> {
+    set_model_size(program.threads.len());
     let heap = Heap::<Loom>::new(program.objects().max(1));
     let steps: Steps = Arc::default();
     let mut sessions: Vec<Session<Loom, P>> = program.threads.iter().map(|_| Session::new(&heap)).collect();
     let mut others = Vec::new();
     for (index, thread) in program.threads.iter().enumerate().skip(1).rev() {
         let (session, thread, steps) = (sessions.pop().expect("one per thread"), thread.clone(), steps.clone());
-        others.push(loom::thread::spawn(move || run_thread(session, index, &thread, &steps)));
+        others.push(loom::thread::spawn(move || {
+            enter_model_thread(index);
+            run_thread(session, index, &thread, &steps)
+        }));
     }
     let own = run_thread(sessions.pop().expect("one per thread"), 0, &program.threads[0], &steps);
     let mut returned: Vec<Returned<P>> = vec![own];

@@ -235,6 +235,11 @@ impl<A: Atomics, P: Protocol<A>> View<'_, A, P> {
         unsafe { P::write(self.tx, self.heap.place(object, 0), value, Some(drop)) }
     }
 
+    /// Gives the attempt a position in the order of commits.
+    pub fn at_position(&mut self, position: u64) {
+        self.tx.position = position;
+    }
+
     /// Checks what was read so far.
     ///
     /// # Errors

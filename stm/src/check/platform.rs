@@ -12,7 +12,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::atomics::{Atomics, Word};
@@ -171,10 +173,6 @@ macro_rules! model_platform {
         #[derive(Clone, Copy, Debug, Default)]
         pub struct $name;
 
-        #[doc = concat!("A word of [`", stringify!($name), "`].")]
-        #[derive(Debug)]
-        pub struct $word_name($word);
-
         impl Atomics for $name {
             type Word = $word_name;
 
@@ -213,41 +211,130 @@ macro_rules! model_platform {
 
         impl Word for $word_name {
             fn new(value: u64) -> Self {
-                $word_name(<$word>::new(value))
+                $word_name::of(<$word>::new(value))
             }
 
             #[track_caller]
             fn load(&self, order: Ordering) -> u64 {
-                self.0.load(weaken("load", order))
+                self.before_load();
+                self.word.load(weaken("load", order))
             }
 
             #[track_caller]
             fn store(&self, value: u64, order: Ordering) {
-                self.0.store(value, weaken("store", order));
+                self.before_store();
+                self.word.store(value, weaken("store", order));
             }
 
             #[track_caller]
             fn compare_exchange(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64> {
-                self.0.compare_exchange(current, new, weaken("compare_exchange", success), Ordering::Relaxed)
+                self.before_store();
+                self.word.compare_exchange(current, new, weaken("compare_exchange", success), Ordering::Relaxed)
             }
 
             #[track_caller]
             fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-                self.0.fetch_add(value, weaken("fetch_add", order))
+                self.before_store();
+                self.word.fetch_add(value, weaken("fetch_add", order))
             }
 
             #[track_caller]
             fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
-                self.0.fetch_max(value, weaken("fetch_max", order))
+                self.before_store();
+                self.word.fetch_max(value, weaken("fetch_max", order))
             }
         }
     };
 }
 
+/// A word of [`Loom`].
+///
+/// Loom explores the other order of two accesses only if the earlier one was the *last* access to the word. A thread that loads a
+/// word before it writes it (as every lock does) thereby hides the loads of the others before, and orders in which its write
+/// comes first are never tried. So each thread's loads are announced on an object of their own, and each write on those of all others.
+/// What serves is a condition variable nobody waits for: telling it is an event that others must be ordered with, and has no effect on
+/// memory.
+#[derive(Debug)]
+pub struct LoomWord {
+    // Never dropped: loom would want to know that nobody accesses it any more, which it cannot where `std::sync::Arc` sees to that.
+    word: ManuallyDrop<loom::sync::atomic::AtomicU64>,
+    loaded_by: [OnceLock<loom::sync::Condvar>; MODEL_THREADS],
+}
+
+/// The most threads of a model under loom.
+pub const MODEL_THREADS: usize = 4;
+
+loom::lazy_static! {
+    // Fences are no events to loom's exploration, but their order is part of the behaviour.
+    static ref FENCES: loom::sync::Condvar = loom::sync::Condvar::new();
+}
+
+/// A sequentially consistent fence, in every order with the others.
+fn loom_fence() {
+    FENCES.notify_all();
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
+loom::thread_local! {
+    static MODEL_THREAD: Cell<usize> = Cell::new(0);
+}
+
+/// Says that the calling thread of a model is its `index`-th. The first, which starts the others, is 0 and need not say it.
+pub fn enter_model_thread(index: usize) {
+    MODEL_THREAD.with(|thread| thread.set(index));
+}
+
+impl LoomWord {
+    fn of(word: loom::sync::atomic::AtomicU64) -> Self {
+        LoomWord { word: ManuallyDrop::new(word), loaded_by: [const { OnceLock::new() }; MODEL_THREADS] }
+    }
+
+    fn announce(&self, thread: usize) {
+        self.loaded_by[thread].get_or_init(loom::sync::Condvar::new).notify_all();
+    }
+
+    fn before_load(&self) {
+        self.announce(MODEL_THREAD.with(Cell::get));
+    }
+
+    fn before_store(&self) {
+        let this = MODEL_THREAD.with(Cell::get);
+        let threads = MODEL_SIZE.get();
+        (0..threads).filter(|thread| *thread != this).for_each(|thread| self.announce(thread));
+    }
+}
+
+thread_local! {
+    /// How many threads the model has that runs on this thread.
+    static MODEL_SIZE: Cell<usize> = const { Cell::new(2) };
+}
+
+/// Says how many threads the model has.
+pub fn set_model_size(threads: usize) {
+    assert!(threads <= MODEL_THREADS, "at most {MODEL_THREADS} threads in a model");
+    MODEL_SIZE.set(threads);
+}
+
+/// A word of [`Shuttle`].
+#[derive(Debug)]
+pub struct ShuttleWord {
+    word: shuttle::sync::atomic::AtomicU64,
+}
+
+impl ShuttleWord {
+    fn of(word: shuttle::sync::atomic::AtomicU64) -> Self {
+        ShuttleWord { word }
+    }
+
+    fn before_load(&self) {}
+
+    fn before_store(&self) {}
+}
+
 model_platform! {
     /// Loom's atomics: bounded exhaustive exploration under the C11 memory model.
     Loom, LoomWord, loom::sync::atomic::AtomicU64,
-    loom::sync::atomic::fence(Ordering::SeqCst), loom::thread::yield_now()
+    loom_fence(), loom::thread::yield_now()
 }
 
 model_platform! {

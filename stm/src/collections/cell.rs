@@ -142,6 +142,112 @@ impl Link {
     }
 }
 
+/// A versioned value inside a node that need not be there; the structure knows whether it is.
+#[repr(C)]
+pub(super) struct Room<T: 'static> {
+    header: AtomicU64,
+    /// 0 where there is no value, if values are boxed.
+    word: AtomicU64,
+    value: PhantomData<T>,
+}
+
+impl<T: 'static> Room<T> {
+    /// An empty one.
+    ///
+    /// # Safety
+    /// As [`Cell::new`].
+    pub(super) unsafe fn new() -> Self {
+        Room { header: AtomicU64::new(FRESH), word: AtomicU64::new(0), value: PhantomData }
+    }
+
+    fn drop_word() -> Option<DropWord> {
+        (!is_inline::<T>()).then_some(drop_if_there::<T>)
+    }
+
+    /// Calls `f` with the value.
+    ///
+    /// # Safety
+    /// The transaction has read that there is one.
+    #[inline(always)]
+    pub(super) unsafe fn with<R: Read, U>(&self, tx: &mut R, f: impl FnOnce(&T) -> U) -> Result<U> {
+        // SAFETY: by the promise made to `new`.
+        let word = unsafe { tx.read_word(Place::new(&self.header, &self.word))? };
+        // SAFETY: by the caller's promise the word is a value of this type, since both reads belong to one state.
+        Ok(unsafe { with_word(word, f) })
+    }
+
+    /// Sets the value.
+    #[inline(always)]
+    pub(super) fn set<P: Protocol>(&self, tx: &mut Tx<'_, P>, value: T) -> Result<()> {
+        let (word, drop) = into_word(value);
+        if let Some(drop) = drop {
+            tx.attempt.note_born(word, drop);
+        }
+        // SAFETY: by the promise made to `new`.
+        unsafe { P::write(tx.attempt, Place::new(&self.header, &self.word), word, Self::drop_word()) }
+    }
+
+    /// Takes the value away.
+    #[inline(always)]
+    pub(super) fn clear<P: Protocol>(&self, tx: &mut Tx<'_, P>) -> Result<()> {
+        match Self::drop_word() {
+            // SAFETY: by the promise made to `new`.
+            drop @ Some(_) => unsafe { P::write(tx.attempt, Place::new(&self.header, &self.word), 0, drop) },
+            None => Ok(()),
+        }
+    }
+}
+
+unsafe fn drop_if_there<T>(word: u64) {
+    if word != 0 {
+        // SAFETY: the word is that of a boxed value, and passed on by whoever has made it unreachable.
+        unsafe { drop_box::<T>(word) };
+    }
+}
+
+impl<T: 'static> Drop for Room<T> {
+    fn drop(&mut self) {
+        if !is_inline::<T>() {
+            // SAFETY: as for `Cell`.
+            unsafe { drop_if_there::<T>(*self.word.get_mut()) };
+        }
+    }
+}
+
+/// An object of two words.
+#[repr(C)]
+pub(super) struct Two {
+    header: AtomicU64,
+    words: [AtomicU64; 2],
+}
+
+impl Two {
+    /// # Safety
+    /// As [`Cell::new`].
+    pub(super) unsafe fn new() -> Self {
+        Two { header: AtomicU64::new(FRESH), words: [AtomicU64::new(0), AtomicU64::new(0)] }
+    }
+
+    /// A word.
+    #[inline(always)]
+    pub(super) fn get<R: Read>(&self, tx: &mut R, at: usize) -> Result<u64> {
+        // SAFETY: by the promise made to `new`.
+        unsafe { tx.read_word(Place::new(&self.header, &self.words[at])) }
+    }
+
+    /// Sets a word.
+    #[inline(always)]
+    pub(super) fn set<P: Protocol>(&self, tx: &mut Tx<'_, P>, at: usize, word: u64) -> Result<()> {
+        // SAFETY: by the promise made to `new`.
+        unsafe { P::write(tx.attempt, Place::new(&self.header, &self.words[at]), word, None) }
+    }
+
+    /// A word, where no transaction can reach the object.
+    pub(super) fn get_mut(&mut self, at: usize) -> u64 {
+        *self.words[at].get_mut()
+    }
+}
+
 /// The word that leads to a new node, which belongs to the transaction until it commits.
 pub(super) fn birth<N, P: Protocol>(tx: &mut Tx<'_, P>, node: N) -> u64 {
     let word = Box::into_raw(Box::new(node)).expose_provenance() as u64;

@@ -365,6 +365,20 @@ where
         Ok(Some(old))
     }
 
+    /// Adds `key` with `value` if it is not there, and says whether it was not.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    #[inline]
+    pub fn insert_if_absent<P: Protocol>(&self, tx: &mut Tx<'_, P>, key: K, value: V) -> Result<bool> {
+        let hash = self.inner.hasher.hash_one(&key);
+        let end = self.find(tx, hash, &key)?;
+        if end.entry == 0 {
+            self.add(tx, &end, hash, key, value)?;
+        }
+        Ok(end.entry == 0)
+    }
+
     /// Sets the value of `key` to `f` of the one before, if there was one.
     ///
     /// # Errors
@@ -503,6 +517,88 @@ where
             }
         }
         self.inner.root.slots.iter().try_for_each(|slot| visit(tx, slot, &mut f))
+    }
+
+    /// Calls `f` with keys and values from where `cursor` points, a whole slot at a time, until it has been called `wanted` times or
+    /// more; returns the cursor to go on with, or 0 at the end. A scan starts with the cursor 0.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// # Atomicity
+    /// Steps of a scan may be different transactions: a key that is there all the time is visited exactly once, one that comes or goes
+    /// meanwhile at most once. The cursor stands for a hash and not for a place, so it never goes stale.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::TMap};
+    /// let squares = TMap::new();
+    /// (0..100).for_each(|n| _ = atomically(|tx| squares.insert(tx, n, n * n)));
+    /// let (mut cursor, mut seen) = (0, 0);
+    /// loop {
+    ///     let step = atomically(|tx| {
+    ///         let mut count = 0;
+    ///         Ok((squares.scan(tx, cursor, 10, |_, _| count += 1)?, count))
+    ///     });
+    ///     (cursor, seen) = (step.0, seen + step.1);
+    ///     if cursor == 0 { break }
+    /// }
+    /// assert_eq!(seen, 100);
+    /// ```
+    pub fn scan<R: Read>(
+        &self,
+        tx: &mut R,
+        cursor: u64,
+        wanted: usize,
+        mut f: impl FnMut(&K, &V),
+    ) -> Result<u64> {
+        // The cursor is a hash whose lowest five bits come first in the order of the scan, as the trie has it.
+        let mut cursor = cursor;
+        let mut visited = 0;
+        loop {
+            let mut slot = &self.inner.root.slots[index(cursor, 0)];
+            let mut shift = 0;
+            let word = loop {
+                let word = slot.get(tx)?;
+                if word & tag::MASK != tag::BRANCH {
+                    break word;
+                }
+                shift += BITS;
+                // SAFETY: the slot says that the word leads to a branch, and the transaction has just read it.
+                slot = unsafe { &node::<Branch>(word - tag::BRANCH).slots[index(cursor, shift)] };
+            };
+            let at = word & !tag::MASK;
+            let single = [[0, at]];
+            let pairs = match word & tag::MASK {
+                tag::ENTRY => &single[..],
+                // SAFETY: the slot says so.
+                tag::LEAF => unsafe { Leaf::at(at) }.pairs,
+                _ => &[],
+            };
+            // Where the slot has been split up between two steps, its first part may have been visited: the cursor tells.
+            for pair in pairs {
+                // SAFETY: found in the slot just read.
+                let entry = unsafe { node::<Entry<K, V>>(pair[1]) };
+                entry.value.with(tx, |value| f(&entry.key, value))?;
+                visited += 1;
+            }
+            // The next slot at this depth, or, after the last of a branch, of the one above.
+            loop {
+                let digit = index(cursor, shift);
+                let below = (1_u64 << shift) - 1;
+                if digit + 1 < FANOUT && (shift + BITS <= u64::BITS || (digit + 1) >> (u64::BITS - shift) == 0) {
+                    cursor = (cursor & below) | ((digit as u64 + 1) << shift);
+                    break;
+                }
+                if shift == 0 {
+                    return Ok(0);
+                }
+                cursor &= below;
+                shift -= BITS;
+            }
+            if visited >= wanted {
+                return Ok(cursor);
+            }
+        }
     }
 
     /// All keys and values, cloned, in no particular order.

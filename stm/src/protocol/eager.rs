@@ -139,7 +139,10 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
             tx.undo_to(0);
             return;
         }
-        tx.undo_to(0);
+        if crate::mutant!(A, "eager-not-undone", true, false) {
+            tx.undo_to(0);
+        }
+        tx.undo.clear();
         // Rule 5: a reader may have loaded a value that has just been undone.
         let reuse = crate::mutant!(A, "version-reused-after-abort", false, true);
         let version = C::stamp(tx.domain(), tx.snapshot).version;
@@ -167,7 +170,8 @@ impl<C: Clock> Eager<C> {
         let seen = Header(header.load(Ordering::Relaxed));
         if seen.0 <= tx.limit {
             let entry = tx.locks.len();
-            // Acquire pairs with the release of the last unlock: the old value saved below is the committed one.
+            // Acquire pairs with the release of the last unlock: the old value saved below is the committed one. Equivalent: a version that
+            // the snapshot covers was published through the clock as well, and the release of the field orders the lock before it.
             if header.compare_exchange(seen.0, tx.owner.lock(entry), Ordering::Acquire).is_ok() {
                 tx.locks.push(Lock { header: place.header, version: seen.0, saved: place.bit() | 1 });
                 save(tx, place, drop);
@@ -200,6 +204,9 @@ impl<C: Clock> Eager<C> {
             if seen.is_locked() {
                 tx.wait_for(header, seen)?;
             } else if tx.mode == Mode::Irrevocable {
+                if crate::mutant!(A, "eager-irrevocable-reads-unlocked", false, true) {
+                    return Ok(value);
+                }
                 if lock(tx, place, seen) {
                     return Ok(field.load(Ordering::Relaxed));
                 }
@@ -223,13 +230,15 @@ impl<C: Clock> Eager<C> {
         let (field, header) = unsafe { (place.field(), place.header()) };
         loop {
             let value = field.load(Ordering::Acquire);
-            // Acquire pairs with the release of the unlock: the clock is at least at this version when the snapshot is extended to it.
-            let seen = Header(header.load(Ordering::Acquire));
+            let seen = Header(header.load(Ordering::Relaxed));
             if seen.is_locked() {
                 tx.wait_for(header, seen)?;
             } else if seen.0 <= tx.limit {
                 return Ok(value);
             } else {
+                if crate::mutant!(A, "eager-reader-accepts-newer", false, true) {
+                    return Ok(value);
+                }
                 C::observe(tx.domain(), seen.0);
                 return Err(Abort::Snapshot);
             }
@@ -257,7 +266,10 @@ impl<C: Clock> Eager<C> {
             }
             if seen.is_locked() {
                 tx.wait_for(header, seen)?;
-            } else if seen.0 > tx.snapshot && tx.mode != Mode::Irrevocable {
+            } else if seen.0 > tx.snapshot
+                && tx.mode != Mode::Irrevocable
+                && crate::mutant!(A, "eager-writer-accepts-newer", true, false)
+            {
                 extend::<A, C>(tx, seen.0)?;
             } else {
                 lock(tx, place, seen);
@@ -270,7 +282,7 @@ impl<C: Clock> Eager<C> {
 fn lock<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header) -> bool {
     // SAFETY: the caller of the barrier keeps the object alive.
     let header = unsafe { place.header() };
-    // Acquire pairs with the release of the last unlock.
+    // Acquire pairs with the release of the last unlock. Equivalent: the caller's load that found the version has acquired it already.
     let taken = header.compare_exchange(seen.0, tx.owner.lock(tx.locks.len()), Ordering::Acquire).is_ok();
     if taken {
         tx.locks.push(Lock { header: place.header, version: seen.0, saved: 0 });
@@ -298,7 +310,7 @@ fn save_again<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header, dr
     let lock = &mut tx.locks[seen.entry()];
     let bit = place.bit();
     // A boxed value is replaced by every write and must be noted each time.
-    if lock.saved & bit == 0 || drop.is_some() {
+    if (lock.saved & bit == 0 && crate::mutant!(A, "eager-second-field-not-saved", true, false)) || drop.is_some() {
         lock.saved |= bit | 1;
         save(tx, place, drop);
     }

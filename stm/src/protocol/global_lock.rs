@@ -115,6 +115,9 @@ impl<A: Atomics> Protocol<A> for GlobalLock {
     }
 
     fn rollback(tx: &mut Attempt<A>) {
+        if crate::mutant!(A, "global-lock-not-undone", false, true) {
+            tx.undo.clear();
+        }
         if crate::mutant!(A, "lock-released-before-undo", false, true) {
             unlock(tx);
             tx.undo_to(0);
@@ -137,7 +140,7 @@ fn stamp<A: Atomics>(tx: &Attempt<A>) -> Option<u64> {
 #[cold]
 fn lock_slow<A: Atomics>(word: &A::Word) -> Result<(), Abort> {
     if !A::CAN_WAIT {
-        return Err(Abort::Busy);
+        return crate::mutant!(A, "global-lock-not-awaited", Err(Abort::Busy), Ok(()));
     }
     for _ in 0..64 {
         A::spin();

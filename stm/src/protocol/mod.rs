@@ -167,6 +167,12 @@ macro_rules! shipped {
                 match self { $(Kind::$kind => <shipped::$kind as Protocol<Native>>::INFO,)+ }
             }
 
+            /// Checks it; see [`check`](crate::check).
+            #[cfg(feature = "check")]
+            pub fn check(self, budget: &crate::check::Budget) -> crate::check::Verdict {
+                match self { $(Kind::$kind => crate::check::check::<shipped::$kind>(budget),)+ }
+            }
+
             /// Its operations, for calls through pointers.
             pub(crate) fn calls(self) -> &'static Calls<Native> {
                 match self { $(Kind::$kind => const { &Calls::of::<shipped::$kind>() },)+ }

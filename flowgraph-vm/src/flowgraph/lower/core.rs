@@ -12,6 +12,8 @@ use crate::literal::Literal;
 use crate::source::Span;
 use crate::syntax::ast::{Expr, ExprKind, Name, Stmt, StmtKind};
 
+const BEGIN: &str = "start with a label, as in `start:`, or put statements into a function, as in `fn main() { … }`";
+
 pub(super) fn lower(stmts: &[Stmt], program: &mut Program) -> Vec<Diagnostic> {
     let function = Function {
         name: "".into(),
@@ -40,7 +42,7 @@ struct Core<'a> {
 
 impl Core<'_> {
     fn labels(&mut self, stmts: &[Stmt]) {
-        let mut count = 0;
+        let mut count = 0_usize;
         for stmt in stmts {
             let StmtKind::Label(name) = &stmt.kind else {
                 continue;
@@ -54,15 +56,9 @@ impl Core<'_> {
                 self.labels.insert(Arc::clone(&name.text), (id, name.span));
             }
         }
-        if count == 0 {
-            self.diagnostics.push(
-                Diagnostic::new(
-                    Code::Unfinished,
-                    stmts.first().map_or(Span::default(), |stmt| stmt.span),
-                    "the program has no blocks",
-                )
-                .help("start with a label, as in `start:`, or with a function, as in `fn main() { … }`"),
-            );
+        if stmts.is_empty() {
+            self.diagnostics
+                .push(Diagnostic::new(Code::Unfinished, Span::default(), "the program is empty").help(BEGIN));
         }
     }
 
@@ -86,6 +82,7 @@ impl Core<'_> {
                 } else {
                     Diagnostic::new(Code::Misplaced, stmt.span, "this stands before the first label")
                         .label("belongs to no block")
+                        .help(BEGIN)
                 };
                 self.diagnostics.push(diagnostic);
                 continue;

@@ -9,6 +9,32 @@ use crate::literal::Literal;
 use crate::source::Span;
 use crate::syntax::ast::{Expr, ExprKind, Name};
 
+/// What other languages call, and what to write here.
+const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
+    ("range", "a range of integers is written `for i in 0..n`"),
+    ("length", "the length is `len(x)`"),
+    ("size", "the length is `len(x)`"),
+    ("count", "the length is `len(x)`"),
+    ("println", "a line is printed with `print(x)`"),
+    ("printf", "a line is printed with `print(x)`"),
+    ("echo", "a line is printed with `print(x)`"),
+    ("puts", "a line is printed with `print(x)`"),
+    ("string", "text is made with `str(x)`"),
+    ("format", "text is made with `str(a, b)`, and `fixed(x, digits)` for a number of digits"),
+    ("dict", "a map is made with `map()`"),
+    ("set", "a map can serve as a set: `m[x] = true`, `has(m, x)`"),
+    ("append", "a value is put at the end of a queue with `push(q, x)`"),
+    ("substring", "a part is taken with `slice(x, from, to)`"),
+    ("substr", "a part is taken with `slice(x, from, to)`"),
+    ("type", "the kind of a value is `kind(x)`"),
+    ("typeof", "the kind of a value is `kind(x)`"),
+    ("time", "the time is `now()`"),
+    ("sleep", "an event can be put off: `add f(x) after 100`"),
+    ("exit", "an event ends with `return`"),
+    ("log2", "the natural logarithm is `ln(x)`"),
+    ("log10", "the natural logarithm is `ln(x)`"),
+];
+
 impl Builder<'_, '_> {
     /// The value of an expression as an operand, computed into a temporary if it has to be.
     pub(super) fn value(&mut self, expr: &Expr) -> Operand {
@@ -186,6 +212,9 @@ impl Builder<'_, '_> {
         } else {
             let message = format!("there is no function `{}`", name.text);
             let diagnostic = Diagnostic::new(Code::UnknownFunction, name.span, message);
+            if let Some((_, advice)) = FOREIGN_FUNCTIONS.iter().find(|(foreign, _)| *foreign == &*name.text) {
+                return self.report(diagnostic.help(*advice));
+            }
             let own = self
                 .scope
                 .functions
@@ -213,6 +242,10 @@ impl Builder<'_, '_> {
         let diagnostic = Diagnostic::new(Code::UnknownName, span, format!("there is no variable `{name}`"));
         let diagnostic = if self.scope.functions.contains_key(name) || Op::called(name).is_some() {
             diagnostic.label("a function, not a value").help(format!("call it: `{name}(…)`"))
+        } else if matches!(name, "null" | "nil" | "None" | "undefined") {
+            diagnostic.help("write `none`")
+        } else if matches!(name, "True" | "False") {
+            diagnostic.help(format!("write `{}`", name.to_lowercase()))
         } else {
             diagnostic.label("never set in this function").suggest(name, self.readable())
         };

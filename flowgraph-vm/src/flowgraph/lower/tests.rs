@@ -322,6 +322,8 @@ fn core_mistakes() {
               |
             1 | x = 1
               | ^^^^^ belongs to no block
+              |
+            help: start with a label, as in `start:`, or put statements into a function, as in `fn main() { … }`
 
             error: one operation at a time in a program of labelled blocks
              --> test.flow:3:11
@@ -686,5 +688,13 @@ fn syntax_mistakes() {
                |
             help: a file consists of `fn`, `pure fn`, `shared`, `const` and `object`, or else of labelled blocks alone
         "#]],
+    );
+}
+
+#[test]
+fn a_variable_set_on_some_way_is_no_mistake() {
+    mistakes(
+        "fn f(c) { while c { x = 1; c = 0 }\n return x }\nfn g(c) { a: if c goto b else goto d\nb: x = 1\n goto a\nd: return x }\n",
+        expect![[""]],
     );
 }

@@ -1,0 +1,50 @@
+//! How much a reactor's connections may take.
+#![expect(unsafe_code, reason = "asks the operating system for its limits")]
+
+use std::time::Duration;
+
+/// How much a reactor's connections may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at the same time; whoever comes on top gets the [refusal](super::Service::refusal).
+    pub connections: usize,
+    /// Bytes of input of one connection that are not yet taken. More, and it is closed.
+    pub input: usize,
+    /// Bytes sent and not yet written, above which a connection is not read.
+    pub high_water: usize,
+    /// Bytes sent and not yet written, below which it is read again.
+    pub low_water: usize,
+    /// Bytes sent and not yet written, above which `send` fails.
+    pub hard: usize,
+    /// How long a stopping reactor waits for its connections.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 10_000,
+            input: 1 << 30,
+            high_water: 1 << 20,
+            low_water: 256 << 10,
+            hard: 256 << 20,
+            grace: super::GRACE,
+        }
+    }
+}
+
+/// Lets the process have as many descriptors as it may ask for, and says how many that are.
+pub fn raise_descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes the structure and nothing else.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return 0;
+    }
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the call reads the structure and nothing else.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0 {
+        wanted.rlim_cur
+    } else {
+        limit.rlim_cur
+    }
+}

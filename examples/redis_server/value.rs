@@ -1,0 +1,230 @@
+//! Values: immutable, so that a reader needs no copy and a writer shares with the old one all that it does not change.
+//!
+//! A key's value is one versioned word, so commands conflict exactly when they touch the same key. Containers are persistent
+//! (balanced trees that are copied along one path), which makes a change of a big list, hash or set cost as much as its depth, and an aborted
+//! one nothing but garbage.
+
+use std::sync::Arc;
+
+use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{GenericHashMap, OrdSet, Vector};
+
+/// A key, a string, a field.
+pub(crate) type Bytes = Arc<[u8]>;
+/// A list.
+pub(crate) type List = Vector<Bytes>;
+/// A hash.
+pub(crate) type Hash = Table<Bytes>;
+/// A set.
+pub(crate) type Set = Table<()>;
+
+/// What a key holds.
+#[derive(Clone)]
+pub(crate) struct Item {
+    /// Changes whenever the key does: what WATCH remembers.
+    pub(crate) stamp: u64,
+    /// When it expires, in milliseconds since 1970, or 0.
+    pub(crate) expires: i64,
+    pub(crate) value: Value,
+}
+
+/// A value of one of the types.
+#[derive(Clone)]
+pub(crate) enum Value {
+    Str(Bytes),
+    List(List),
+    Hash(Hash),
+    Set(Set),
+    ZSet(ZSet),
+}
+
+impl Value {
+    /// What TYPE says.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Value::Str(_) => "string",
+            Value::List(_) => "list",
+            Value::Hash(_) => "hash",
+            Value::Set(_) => "set",
+            Value::ZSet(_) => "zset",
+        }
+    }
+}
+
+/// From so many entries on a table has an index; below, looking at all of them is as quick.
+const INDEXED: usize = 24;
+
+type Index = GenericHashMap<Bytes, u32, foldhash::fast::RandomState, DefaultSharedPtr>;
+
+/// Keys with values, numbered densely, in the order in which they came as long as none is removed. The numbers make a random choice and
+/// a resumable scan cheap.
+#[derive(Clone)]
+pub(crate) struct Table<V: Clone> {
+    entries: Vector<(Bytes, V)>,
+    index: Option<Index>,
+}
+
+impl<V: Clone> Default for Table<V> {
+    fn default() -> Self {
+        Table { entries: Vector::new(), index: None }
+    }
+}
+
+impl<V: Clone> Table<V> {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(key).map(|at| *at as usize),
+            None => self.entries.iter().position(|(own, _)| **own == *key),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
+        Some(&self.entries[self.find(key)?].1)
+    }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Sets the value of a key and says whether it is new.
+    pub(crate) fn insert(&mut self, key: &[u8], value: V) -> bool {
+        if let Some(at) = self.find(key) {
+            self.entries[at].1 = value;
+            return false;
+        }
+        let key: Bytes = key.into();
+        if let Some(index) = &mut self.index {
+            index.insert(key.clone(), self.entries.len() as u32);
+        }
+        self.entries.push_back((key, value));
+        if self.index.is_none() && self.entries.len() >= INDEXED {
+            self.index = Some(self.entries.iter().enumerate().map(|(at, (key, _))| (key.clone(), at as u32)).collect());
+        }
+        true
+    }
+
+    /// Removes a key. The last one takes its number.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<V> {
+        let at = self.find(key)?;
+        let last = self.entries.pop_back()?;
+        let (key, value) = if at == self.entries.len() {
+            last
+        } else {
+            if let Some(index) = &mut self.index {
+                index.insert(last.0.clone(), at as u32);
+            }
+            std::mem::replace(&mut self.entries[at], last)
+        };
+        if let Some(index) = &mut self.index {
+            index.remove(&*key);
+            if self.entries.len() < INDEXED / 2 {
+                self.index = None;
+            }
+        }
+        Some(value)
+    }
+
+    /// The entry of a number below `len`.
+    pub(crate) fn at(&self, number: usize) -> (&Bytes, &V) {
+        let (key, value) = &self.entries[number];
+        (key, value)
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&Bytes, &V)> + ExactSizeIterator {
+        self.entries.iter().map(|(key, value)| (key, value))
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.entries.iter().map(|(key, _)| key)
+    }
+}
+
+/// A score, ordered as numbers are. There is no NaN among them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Score(pub(crate) f64);
+
+impl Eq for Score {}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Score {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.partial_cmp(&other.0).unwrap_or(std::cmp::Ordering::Equal)
+    }
+}
+
+/// A sorted set: members by name and by score.
+#[derive(Clone, Default)]
+pub(crate) struct ZSet {
+    pub(crate) members: Table<f64>,
+    pub(crate) order: OrdSet<(Score, Bytes)>,
+}
+
+impl ZSet {
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn insert(&mut self, member: &[u8], score: f64) -> bool {
+        let member: Bytes = member.into();
+        if let Some(old) = self.members.get(&member) {
+            let old = *old;
+            if old == score {
+                return false;
+            }
+            self.order.remove(&(Score(old), member.clone()));
+        }
+        self.order.insert((Score(score), member.clone()));
+        self.members.insert(&member, score)
+    }
+
+    pub(crate) fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let score = self.members.remove(member)?;
+        self.order.remove(&(Score(score), member.into()));
+        Some(score)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Random changes of a table and a sorted set, tried against the standard library's map.
+    #[test]
+    fn tables_agree_with_a_map() {
+        let mut seed = 3_u64;
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let (mut set, mut model) = (ZSet::default(), BTreeMap::new());
+        for round in 0..20_000 {
+            let growing = round % 4000 < 2500;
+            let member = format!("m{}", random(300)).into_bytes();
+            if random(10) < if growing { 8 } else { 2 } {
+                let score = random(50) as f64;
+                assert_eq!(set.insert(&member, score), model.insert(member, score).is_none());
+            } else {
+                assert_eq!(set.remove(&member), model.remove(&member));
+            }
+            assert_eq!((set.len(), set.order.len()), (model.len(), model.len()));
+            if round % 97 == 0 {
+                let mut by_score: Vec<_> =
+                    model.iter().map(|(member, score)| (Score(*score), Bytes::from(&**member))).collect();
+                by_score.sort();
+                assert!(set.order.iter().eq(by_score.iter()));
+                assert!(model.iter().all(|(member, score)| set.members.get(member) == Some(score)));
+            }
+        }
+    }
+}

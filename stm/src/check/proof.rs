@@ -1,0 +1,133 @@
+//! The self-proof: would the checker have noticed?
+//!
+//! Every fault that can be planted in what the exploration has executed is planted in turn: the bad branch of each
+//! [`mutant!`](crate::mutant!), each ordering weakened by one step, each fence left out. A fault that is found is *killed*. One that
+//! survives is either a test that is missing, or of no consequence; then the source says why, in a comment with the word `Equivalent`
+//! right above the place:
+//!
+//! ```text
+//! // Equivalent: only the holder of the lock stores here, so there is nothing to order.
+//! let seen = header.load(Ordering::Acquire);
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::time::Instant;
+
+use super::plan::{Depth, Stage, explore_stage};
+use super::platform::{Fault, Loom};
+use crate::protocol::Protocol;
+
+/// What became of a planted fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Found.
+    Killed {
+        /// By what stage.
+        stage: String,
+        /// By what program or scenario.
+        program: String,
+        /// After how many executions.
+        executions: u64,
+    },
+    /// Not found, and the source argues that there is nothing to find.
+    Equivalent(String),
+    /// Not found.
+    Survived,
+    /// The time was over before anything could be said.
+    Unknown,
+}
+
+/// A planted fault and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// The fault.
+    pub fault: Fault,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+impl fmt::Display for Planted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = self.fault;
+        match &self.fate {
+            Fate::Killed { stage, program, executions } => {
+                write!(f, "killed      {fault} by `{program}` ({stage}) after {executions} executions")
+            }
+            Fate::Equivalent(why) => write!(f, "equivalent  {fault}: {why}"),
+            Fate::Survived => write!(f, "SURVIVED    {fault}"),
+            Fate::Unknown => write!(f, "NOT REACHED {fault}"),
+        }
+    }
+}
+
+/// Plants each fault in `P` and explores until it is found.
+#[must_use]
+pub fn prove<P: Protocol<Loom>>(faults: &BTreeSet<Fault>, depth: Depth, deadline: Option<Instant>) -> Vec<Planted> {
+    faults.iter().map(|&fault| Planted { fault, fate: fate::<P>(fault, depth, deadline) }).collect()
+}
+
+/// Plants one fault in `P`.
+#[must_use]
+pub fn fate<P: Protocol<Loom>>(fault: Fault, depth: Depth, deadline: Option<Instant>) -> Fate {
+    let argued = argument(&fault);
+    // What the source argues to be without consequence is not searched for long.
+    let depth = if argued.is_some() { Depth::Quick } else { depth };
+    let mut executions = 0;
+    let mut finished = true;
+    for stage in order(depth) {
+        let report = explore_stage::<P>(&stage, deadline, Some(fault), 0);
+        executions += report.executions;
+        if let Some(counterexample) = report.broken {
+            return Fate::Killed { stage: stage.to_string(), program: counterexample.program.clone(), executions };
+        }
+        finished &= report.is_clean();
+    }
+    match argued {
+        Some(why) => Fate::Equivalent(why),
+        None if finished => Fate::Survived,
+        None => Fate::Unknown,
+    }
+}
+
+/// Cheap stages first.
+fn order(depth: Depth) -> Vec<Stage> {
+    depth.stages()
+}
+
+/// The argument in the source that a fault is of no consequence: a comment with `Equivalent:` that ends just above the line, or stands
+/// above the statement in which the line is.
+#[must_use]
+pub fn argument(fault: &Fault) -> Option<String> {
+    let source = source(fault.file)?;
+    let lines: Vec<&str> = source.lines().collect();
+    let mut at = fault.line as usize - 1;
+    // Up to the comment in front of the statement, which is a few lines long at most.
+    for _ in 0..6 {
+        at = at.checked_sub(1)?;
+        let line = lines.get(at)?.trim();
+        if line.starts_with("//") {
+            return comment(&lines, at);
+        }
+        if line.ends_with(';') || line.ends_with('}') || line.is_empty() {
+            return None;
+        }
+    }
+    None
+}
+
+/// The argument in the comment that ends at a line.
+fn comment(lines: &[&str], end: usize) -> Option<String> {
+    let text = |line: &str| line.trim().strip_prefix("//").map(|text| text.trim().to_owned());
+    let start = (0..=end).rev().take_while(|&at| text(lines[at]).is_some()).last()?;
+    let words: Vec<String> = (start..=end).filter_map(|at| text(lines[at])).collect();
+    let whole = words.join(" ");
+    whole.split_once("Equivalent:").map(|(_, why)| why.trim().to_owned())
+}
+
+/// The source file as the compiler named it: relative to the workspace, in which a test runs one or two folders further down.
+fn source(file: &str) -> Option<String> {
+    let here = Path::new(file);
+    ["", "..", "../.."].iter().find_map(|up| std::fs::read_to_string(Path::new(up).join(here)).ok())
+}

@@ -1,0 +1,39 @@
+//! Random transactions on real threads, random schedules, and their histories.
+//!
+//! `OPTIMIST_HISTORIES` sets how many transactions run in all (ten million in CI), `OPTIMIST_SCHEDULES` how many schedules.
+
+use std::time::Duration;
+
+use optimist_stm::check::recorder::record_and_check;
+use optimist_stm::check::schedules;
+use optimist_stm::{Kind, with_protocol};
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+#[test]
+fn recorded_histories_are_opaque_and_strictly_serializable() {
+    let total = from_environment("OPTIMIST_HISTORIES", 400_000);
+    for &kind in Kind::ALL {
+        let share = total / Kind::ALL.len() as u64;
+        let start = std::time::Instant::now();
+        let hour = Duration::from_secs(3600);
+        let (done, outcome) = with_protocol!(kind, P => record_and_check::<P>(hour, share, 1));
+        println!("{kind}: {done} transactions in {:.1} s", start.elapsed().as_secs_f64());
+        assert_eq!(outcome, Ok(()), "{kind}");
+    }
+}
+
+#[test]
+fn random_schedules_are_opaque_and_strictly_serializable() {
+    let total = from_environment("OPTIMIST_SCHEDULES", 16_000);
+    for &kind in Kind::ALL {
+        let share = total / Kind::ALL.len() as u64;
+        let start = std::time::Instant::now();
+        let hour = Duration::from_secs(3600);
+        let (done, outcome) = with_protocol!(kind, P => schedules::explore_some::<P>(hour, share));
+        println!("{kind}: {done} schedules in {:.1} s", start.elapsed().as_secs_f64());
+        assert_eq!(outcome, Ok(()), "{kind}");
+    }
+}

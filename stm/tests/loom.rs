@@ -1,0 +1,127 @@
+//! The shipped protocols under loom, and the proof that it would have noticed.
+//!
+//! By default what is explored in seconds. `OPTIMIST_CHECK=ci` explores class 2+1 too and plants every fault; `OPTIMIST_CHECK=long` is the
+//! overnight form.
+
+use std::collections::BTreeSet;
+
+use optimist_stm::check::plan::{Depth, Stage, explore_stage};
+use optimist_stm::check::platform::{Change, Fault};
+use optimist_stm::check::program::{Class, Kind as Runs};
+use optimist_stm::check::proof::{self, Fate, Planted};
+use optimist_stm::check::{self, Loom};
+use optimist_stm::protocol::{Protocol, shipped};
+use optimist_stm::{Kind, with_protocol};
+
+fn depth() -> Depth {
+    match std::env::var("OPTIMIST_CHECK").as_deref() {
+        Ok("long") => Depth::Long,
+        Ok("ci") => Depth::Ci,
+        Ok(other) => panic!("OPTIMIST_CHECK is `ci` or `long`, not `{other}`"),
+        Err(_) => Depth::Quick,
+    }
+}
+
+/// What a run without the variable explores of each protocol.
+fn stages() -> Vec<Stage> {
+    match depth() {
+        Depth::Quick => {
+            let one = Class::ONE_ONE;
+            let special =
+                [Runs::Fails, Runs::ReadOnly, Runs::Irrevocable].map(|kind| Stage::Class(one.with_one(kind), 1));
+            let mut stages = vec![Stage::Class(one, 2), Stage::Scenarios(1), Stage::Regressions(1)];
+            stages.extend(special);
+            stages
+        }
+        depth => depth.stages(),
+    }
+}
+
+fn explore<P: Protocol<Loom>>(kind: Kind) -> BTreeSet<Fault> {
+    let mut sites = BTreeSet::new();
+    for stage in stages() {
+        let report = explore_stage::<P>(&stage, None, None, 0);
+        println!("{kind} {report}");
+        if let Some(counterexample) = &report.broken {
+            panic!("{kind} {stage}: {counterexample}");
+        }
+        // What a limit has cut off is not clean.
+        assert!(report.is_clean(), "{kind} {report}");
+        sites.extend(report.sites);
+    }
+    sites
+}
+
+#[test]
+fn every_protocol_is_clean() {
+    for &kind in Kind::ALL {
+        let sites = with_protocol!(kind, P => explore::<P>(kind));
+        assert!(sites.iter().any(Fault::is_ordering), "{kind} has orderings that were noted");
+    }
+}
+
+/// Explores `P` with a mutant planted until it is found.
+fn kill<P: Protocol<Loom>>(id: &str) -> String {
+    let mut sites = BTreeSet::new();
+    for stage in [Stage::Class(Class::ONE_ONE, 1), Stage::Class(Class::ONE_ONE.with_one(Runs::Fails), 1)] {
+        sites.extend(explore_stage::<P>(&stage, None, None, 0).sites);
+    }
+    let is_it = |fault: &&Fault| matches!(fault.change, Change::Mutant(name) if name == id);
+    let fault = *sites.iter().find(is_it).unwrap_or_else(|| panic!("nothing executed has a mutant `{id}`"));
+    match proof::fate::<P>(fault, Depth::Quick, None) {
+        Fate::Killed { stage, program, .. } => format!("{stage}: {program}"),
+        fate => panic!("{id}: {fate:?}"),
+    }
+}
+
+#[test]
+fn three_planted_bugs_are_found() {
+    println!("{}", kill::<shipped::Eager>("no-commit-validation"));
+    println!("{}", kill::<shipped::Eager>("unlock-before-undo"));
+    println!("{}", kill::<shipped::Eager>("version-reused-after-abort"));
+    println!("{}", kill::<shipped::GlobalLock>("lock-released-before-undo"));
+}
+
+#[test]
+fn a_counterexample_is_shown_in_columns_and_can_be_replayed() {
+    let sites = explore_stage::<shipped::Tl2>(&Stage::Class(Class::ONE_ONE, 1), None, None, 0).sites;
+    let is_it = |fault: &&Fault| fault.change == Change::Mutant("lazy-no-commit-validation");
+    let fault = *sites.iter().find(is_it).expect("tl2 validates its reads");
+    let report = explore_stage::<shipped::Tl2>(&Stage::Class(Class::ONE_ONE, 1), None, Some(fault), 0);
+    let counterexample = report.broken.expect("a commit without validation loses updates");
+    let text = counterexample.to_string();
+    assert!(text.contains("no serial order explains"), "{text}");
+    assert!(text.contains("thread 1") && text.contains("thread 2") && text.contains("read  x = 0"), "{text}");
+    let again = check::platform::plant(Some(fault), || {
+        check::replay::<shipped::Tl2>(&counterexample.program, counterexample.bound)
+    });
+    assert_eq!(again.unwrap_err().to_string(), text);
+    assert!(check::replay::<shipped::Tl2>(&counterexample.program, counterexample.bound).is_ok(), "clean without it");
+}
+
+/// Every mutant and every weakened ordering of every protocol is found, or argued to be of no consequence in the source.
+///
+/// Takes minutes for each protocol; `OPTIMIST_PROVE` is `all` or names separated by commas.
+#[test]
+fn every_fault_is_killed_or_argued() {
+    let Ok(which) = std::env::var("OPTIMIST_PROVE") else { return };
+    let mut survivors = Vec::new();
+    let mut mutants = BTreeSet::new();
+    let mut all = 0;
+    for &kind in Kind::ALL.iter().filter(|kind| which == "all" || which.split(',').any(|name| name == kind.name())) {
+        let sites = with_protocol!(kind, P => explore::<P>(kind));
+        for &fault in &sites {
+            let planted = with_protocol!(kind, P => Planted { fault, fate: proof::fate::<P>(fault, depth(), None) });
+            println!("{kind} {planted}");
+            all += 1;
+            if let Change::Mutant(id) = planted.fault.change {
+                mutants.insert(id);
+            }
+            if matches!(planted.fate, Fate::Survived | Fate::Unknown) {
+                survivors.push(format!("{kind} {planted}"));
+            }
+        }
+    }
+    println!("{all} faults, {} of them different mutants", mutants.len());
+    assert!(survivors.is_empty(), "{}", survivors.join("\n"));
+}
