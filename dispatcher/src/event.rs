@@ -102,9 +102,12 @@ impl Context {
         self.on_commit.clear();
         Additions::clear();
         if !self.on_abort.is_empty() {
+            // Outside of the event: what a hook adds is added.
+            let executing = Additions::suspend();
             for hook in std::mem::take(&mut self.on_abort) {
                 self.catching(hook.0);
             }
+            Additions::resume(executing);
         }
     }
 
@@ -316,7 +319,7 @@ impl<'a> Event<'a> {
         self.context.on_commit.push(Hook(Box::new(hook)));
     }
 
-    /// Calls `hook` if this attempt does not commit, after it has been rolled back.
+    /// Calls `hook` if this attempt does not commit, after it has been rolled back. Events that it adds to a queue are added at once.
     pub fn on_abort(&mut self, hook: impl FnOnce() + Send + 'static) {
         self.context.on_abort.push(Hook(Box::new(hook)));
     }

@@ -23,6 +23,10 @@
 //! The rooms: [`TransactionQueue`] holds what is pending; a *run* takes it through a *schedule* ([`Order`]) to its *workers*; a worker
 //! executes one event at a time and releases its [`effects`] in the way that module states. Idle workers sleep
 //! (`sleep`), and the last one to fall asleep ends the run.
+//!
+//! *Progress.* An event that has lost [`PATIENCE`](optimist_stm::run::PATIENCE) times runs once more irrevocably, in the order of asking: so it
+//! is attempted at most `PATIENCE + 1` times while one protocol is in force, however many others run against it. In ordered runs
+//! two attempts are enough. Queues are first in, first out, so an event that adds itself again and again keeps no other waiting.
 
 mod collisions;
 mod combinators;

@@ -337,6 +337,16 @@ impl Additions {
         EXECUTING.set(ptr::null());
     }
 
+    /// Leaves the event for a while.
+    pub(crate) fn suspend() -> *const Shared {
+        EXECUTING.replace(ptr::null())
+    }
+
+    /// Goes back to the event.
+    pub(crate) fn resume(executing: *const Shared) {
+        EXECUTING.set(executing);
+    }
+
     pub(crate) fn push(task: Task, after: Option<Duration>) {
         ADDITIONS.with_borrow_mut(|list| list.push(Addition { task, after, queue: None }));
     }

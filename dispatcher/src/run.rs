@@ -221,7 +221,9 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         }
         None => {
             let blocked = shared.blocked();
-            if blocked.is_empty() { None } else { Some(RunErrorKind::Stuck(blocked)) }
+            // A run that was drained leaves events waiting, as it leaves timers.
+            let drained = run.control.draining.load(Ordering::Relaxed);
+            if blocked.is_empty() || drained { None } else { Some(RunErrorKind::Stuck(blocked)) }
         }
         some => some,
     };

@@ -699,7 +699,9 @@ fn lanes_keep_every_event() {
 #[test]
 fn no_event_starves() {
     let (queue, _) = queue(4, Order::Free);
-    queue.configure(Config { collisions: 0, ..queue.config() });
+    // A change of the protocol, as other tests make, would begin the count anew.
+    let protocol = Some(optimist_stm::Kind::Eager);
+    queue.configure(Config { collisions: 0, protocol, ..queue.config() });
     let most = Arc::new(AtomicU64::new(0));
     let cells: Arc<Vec<TVar<u64>>> = Arc::new((0..8).map(|_| TVar::new(0)).collect());
     for n in 0..3_000_usize {
@@ -719,4 +721,62 @@ fn no_event_starves() {
     queue.run().unwrap();
     assert!(most.load(Ordering::Relaxed) <= u64::from(optimist_stm::run::PATIENCE) + 1);
     assert_eq!(cells.iter().map(TVar::load).sum::<u64>(), 300 * 8 + 2_700);
+}
+
+/// A full disk fails no event: it becomes an error of its own, and what could not be written is kept for when it can be.
+#[test]
+fn a_full_disk_is_reported_after_the_commit() {
+    struct Disk(Arc<std::sync::atomic::AtomicBool>, Memory);
+    impl std::io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.0.load(Ordering::Relaxed) {
+                Err(std::io::ErrorKind::StorageFull.into())
+            } else {
+                self.1.write(bytes)
+            }
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (queue, _) = queue(2, Order::Free);
+    queue.configure(Config { on_error: OnError::Collect, ..queue.config() });
+    let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (_, written) = Output::memory("unused");
+    let log = Output::new("the log", Disk(full.clone(), written.clone()));
+    let count = TVar::new(0);
+    for n in 0..100 {
+        let (log, count) = (log.clone(), count.clone());
+        queue.add(move |ev| {
+            count.modify(ev, |n| n + 1)?;
+            ev.write(&log, format!("{n}\n").as_bytes());
+            Ok(())
+        });
+    }
+    let report = queue.run().unwrap();
+    assert_eq!((report.counters.commits, report.counters.failures, count.load()), (100, 0, 100));
+    assert!(report.errors.iter().all(|error| error.is_after_commit() && error.to_string().contains("the log")));
+    assert!(!report.errors.is_empty() && log.buffered() > 0);
+    full.store(false, Ordering::Relaxed);
+    log.flush().unwrap();
+    assert_eq!(written.text().lines().count(), 100);
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_stops_the_run_and_swallows_the_rest() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let stdout = Output::unbuffered("the pipe", writer);
+    let queue = TransactionQueue::new(Config { threads: 2, stdout, ..Config::default() });
+    for n in 0..100 {
+        queue.add(move |ev| {
+            outln!(ev, "{n}");
+            Ok(())
+        });
+    }
+    let error = queue.run().unwrap_err();
+    assert!(error.event().is_some_and(optimist_dispatcher::EventError::is_broken_pipe), "{error}");
+    // The reader has gone for good, and is not reported again.
+    queue.run().unwrap();
+    assert_eq!(queue.pending(), 0);
 }

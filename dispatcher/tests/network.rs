@@ -200,3 +200,51 @@ fn an_idle_server_sleeps_and_wakes_at_once() {
     let asleep: u64 = report.workers.iter().map(|worker| worker.counters.asleep_ns).sum();
     assert!(asleep as f64 > 0.5 * 2.0 * report.elapsed.as_nanos() as f64, "{report}");
 }
+
+/// Takes something that others put, and waits for it if there is nothing.
+#[derive(Default)]
+struct Store {
+    items: TVar<Vec<u64>>,
+}
+
+impl Service for Store {
+    fn received(&self, ev: &mut Event<'_>, connection: &Connection, bytes: &[u8]) -> EventResult<usize> {
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(0) };
+        let mut items = self.items.get(ev)?;
+        if let Ok(item) = std::str::from_utf8(&bytes[..end])?.parse() {
+            items.push(item);
+            self.items.set(ev, items)?;
+        } else if !connection.is_gone(ev)? {
+            let Some(item) = items.pop() else { return Ok(ev.retry()?) };
+            self.items.set(ev, items)?;
+            connection.send(ev, format!("{item}\n").as_bytes())?;
+        }
+        Ok(end + 1)
+    }
+}
+
+#[test]
+fn clients_that_wait_block_no_thread_and_those_that_leave_take_nothing() {
+    let queue = TransactionQueue::new(Config { threads: 2, ..Config::default() });
+    let address = queue.listen("127.0.0.1:0", Limits::default(), Store::default()).unwrap();
+    let running = queue.clone();
+    let server = Server { queue, address, thread: std::thread::spawn(move || running.run()) };
+    let mut waiting: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    for (_, writer) in &mut waiting {
+        writer.write_all(b"take\n").unwrap();
+    }
+    // The last one leaves while it waits.
+    std::thread::sleep(Duration::from_millis(50));
+    waiting.pop();
+    std::thread::sleep(Duration::from_millis(50));
+    let (mut reader, mut writer) = server.connect();
+    for item in 0..10 {
+        writer.write_all(format!("{item}\n").as_bytes()).unwrap();
+    }
+    let mut taken: Vec<u64> = waiting.iter_mut().map(|(reader, _)| line(reader).trim().parse().unwrap()).collect();
+    writer.write_all(b"take\n").unwrap();
+    taken.push(line(&mut reader).trim().parse().unwrap());
+    taken.sort_unstable();
+    assert_eq!(taken, (0..10).collect::<Vec<_>>());
+    assert_eq!(server.stop().counters.failures, 0);
+}

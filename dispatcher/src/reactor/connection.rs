@@ -1,11 +1,12 @@
 //! A client's connection: its socket, what has arrived, what is to be sent, and its event.
 
+use std::any::Any;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use mio::net::TcpStream;
 use optimist_stm::TVar;
@@ -35,6 +36,8 @@ struct Inner {
     /// Nothing is read because too much waits to be sent.
     held_back: AtomicBool,
     input: Mutex<Input>,
+    /// What the service keeps with the connection.
+    data: OnceLock<Box<dyn Any + Send + Sync>>,
     /// Whether the client has gone, for events that wait on its behalf.
     gone: TVar<bool>,
 }
@@ -133,6 +136,7 @@ impl Connection {
             state: AtomicU8::new(IDLE),
             held_back: AtomicBool::new(false),
             input: Mutex::default(),
+            data: OnceLock::new(),
             gone: TVar::new(false),
         }))
     }
@@ -147,6 +151,16 @@ impl Connection {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.0.peer
+    }
+
+    /// What the service keeps with the connection, made by `init` at the first call. Not transactional itself: keep transactional variables in
+    /// it.
+    ///
+    /// # Panics
+    /// If an earlier call was for another type.
+    pub fn data<T: Any + Send + Sync>(&self, init: impl FnOnce() -> T) -> &T {
+        let data = self.0.data.get_or_init(|| Box::new(init()));
+        data.downcast_ref().expect("a connection keeps one type of data")
     }
 
     /// Sends bytes when the event commits. To a client that has gone they are dropped.
