@@ -124,7 +124,8 @@ struct Outcome {
 
 /// One run: the threads take the operations in turn.
 fn run(workload: &dyn Workload, side: usize, threads: usize) -> Outcome {
-    let (start, cpu) = (Instant::now(), cpu_time());
+    let cpu = cpu_time();
+    let start = Instant::now();
     if workload.all_at_once(side, threads) {
         let latency = Histogram::new(3).expect("three digits are possible");
         return Outcome { wall: start.elapsed(), cpu: cpu_time() - cpu, latency };
@@ -138,6 +139,8 @@ fn run(workload: &dyn Workload, side: usize, threads: usize) -> Outcome {
                 scope.spawn(move || {
                     let mut latency = Histogram::<u64>::new(3).expect("three digits are possible");
                     barrier.wait();
+                    // Taken here and not by the thread that waits, which may not be running when the others start.
+                    let begin = Instant::now();
                     let mut index = worker as u64;
                     while index < total {
                         if (index / threads as u64).is_multiple_of(SAMPLED) {
@@ -149,17 +152,21 @@ fn run(workload: &dyn Workload, side: usize, threads: usize) -> Outcome {
                         }
                         index += threads as u64;
                     }
-                    latency
+                    (latency, begin, Instant::now())
                 })
             })
             .collect();
+        let cpu = cpu_time();
         barrier.wait();
-        let (start, cpu) = (Instant::now(), cpu_time());
         let mut latency = Histogram::new(3).expect("three digits are possible");
+        let mut span: Option<(Instant, Instant)> = None;
         for worker in workers {
-            latency.add(worker.join().expect("a workload does not panic")).expect("same precision");
+            let (mine, begin, end) = worker.join().expect("a workload does not panic");
+            latency.add(mine).expect("same precision");
+            span = Some(span.map_or((begin, end), |(first, last)| (first.min(begin), last.max(end))));
         }
-        Outcome { wall: start.elapsed(), cpu: cpu_time() - cpu, latency }
+        let (first, last) = span.expect("there is a thread");
+        Outcome { wall: last - first, cpu: cpu_time() - cpu, latency }
     })
 }
 

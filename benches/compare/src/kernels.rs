@@ -155,7 +155,15 @@ pub fn cases<S: Side>(cases: &mut Vec<Case>) {
     let mut add = |kernel, side: String, work: Box<dyn FnMut(u64)>| cases.push(Case::new(kernel, side, work));
     let small = |size| S::new(size, 1);
     let side = small(1);
-    add("empty", S::name(), Box::new(move |n| (0..n).for_each(|_| { black_box(side.update(&Nothing)); })));
+    add(
+        "empty",
+        S::name(),
+        Box::new(move |n| {
+            (0..n).for_each(|_| {
+                black_box(side.update(&Nothing));
+            })
+        }),
+    );
     let side = small(1000);
     add("read", S::name(), Box::new(move |n| batches(n, 1000, |_| side.read_only(&Sum(1000)))));
     let side = small(1001);
@@ -165,7 +173,15 @@ pub fn cases<S: Side>(cases: &mut Vec<Case>) {
         add(kernel, S::name(), Box::new(move |n| batches(n, size as u64, |i| side.update(&WriteAll(size, i)))));
     }
     let side = small(1);
-    add("1r1w", S::name(), Box::new(move |n| (0..n).for_each(|_| { black_box(side.update(&Increment)); })));
+    add(
+        "1r1w",
+        S::name(),
+        Box::new(move |n| {
+            (0..n).for_each(|_| {
+                black_box(side.update(&Increment));
+            })
+        }),
+    );
     let side = small(MANY);
     let mut random = Random(1);
     add(

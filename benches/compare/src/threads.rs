@@ -103,13 +103,16 @@ impl Runner {
                 let (stop, commits, bodies) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
                 let start = Barrier::new(threads + 1);
                 let (elapsed, cpu) = std::thread::scope(|scope| {
+                    let mut workers = Vec::new();
                     for seed in 1..=threads as u64 {
                         let (stop, start, side, commits, bodies) = (&stop, &start, &side, &commits, &bodies);
-                        scope.spawn(move || {
+                        workers.push(scope.spawn(move || {
                             let mut random = Random(seed << 40 | seed);
                             BODIES.set(0);
                             let mut done = 0;
                             start.wait();
+                            // Taken here and not by the thread that waits, which may not be running when the others start.
+                            let begin = Instant::now();
                             while !stop.load(Ordering::Relaxed) {
                                 for _ in 0..16 {
                                     transaction(side, workload, &mut random);
@@ -118,24 +121,23 @@ impl Runner {
                             }
                             commits.fetch_add(done, Ordering::Relaxed);
                             bodies.fetch_add(BODIES.get(), Ordering::Relaxed);
-                        });
+                            (begin, Instant::now())
+                        }));
                     }
+                    let cpu = process_time();
                     start.wait();
-                    let (begin, cpu) = (Instant::now(), process_time());
                     std::thread::sleep(time);
                     stop.store(true, Ordering::Relaxed);
-                    (begin.elapsed(), process_time() - cpu)
+                    let spans: Vec<(Instant, Instant)> =
+                        workers.into_iter().map(|worker| worker.join().expect("a workload does not panic")).collect();
+                    let first = spans.iter().map(|span| span.0).min().expect("there is a thread");
+                    let last = spans.iter().map(|span| span.1).max().expect("there is a thread");
+                    (last - first, process_time() - cpu)
                 });
                 (commits.into_inner(), bodies.into_inner(), elapsed, cpu)
             };
-            let result = Throughput {
-                workload,
-                side: S::name(),
-                rates: Vec::new(),
-                bodies: 0,
-                commits: 0,
-                cpu: Vec::new(),
-            };
+            let result =
+                Throughput { workload, side: S::name(), rates: Vec::new(), bodies: 0, commits: 0, cpu: Vec::new() };
             runners.push(Runner { result, round: Box::new(round) });
         }
     }

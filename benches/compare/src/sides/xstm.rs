@@ -29,7 +29,10 @@ impl<B: Body> Transaction for Bound<'_, B> {
     type Output = u64;
 
     #[inline(always)]
-    fn atomically<'this: 'var, 'context, 'var>(&'this self, context: &'context mut Context<'var>) -> Result<u64, StmError> {
+    fn atomically<'this: 'var, 'context, 'var>(
+        &'this self,
+        context: &'context mut Context<'var>,
+    ) -> Result<u64, StmError> {
         self.1.run(&mut Running(context, self.0))
     }
 }
