@@ -1,7 +1,7 @@
 //! A chat server: every line that a client sends goes to all others, in one order for everybody.
 //!
 //! ```text
-//! cargo run --release -p optimist-dispatcher --example chat -- 127.0.0.1:7000
+//! cargo run --release -p optimist-dispatcher --example chat_room -- 127.0.0.1:7000
 //! nc 127.0.0.1 7000
 //! ```
 
