@@ -355,7 +355,11 @@ fn scan_options<'a>(call: &Call<'a, '_>, at: usize, keys: bool) -> Done<Scan<'a>
                 _ => return error(SYNTAX),
             }
         } else if keys && call.is(at, "TYPE") && more {
-            scan.kind = Some(String::from_utf8_lossy(call.arg(at + 1)).to_ascii_lowercase());
+            let kind = String::from_utf8_lossy(call.arg(at + 1)).to_ascii_lowercase();
+            if !["string", "list", "set", "zset", "hash", "stream"].contains(&kind.as_str()) {
+                return error("ERR unknown type name");
+            }
+            scan.kind = Some(kind);
         } else if !keys && call.is(at, "NOVALUES") {
             scan.no_values = true;
             at += 1;

@@ -35,7 +35,7 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
 /// A floating-point number, infinities included.
 pub(crate) fn float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
-    if text.is_empty() || text.starts_with(|c: char| c.is_ascii_whitespace()) || text.len() > 256 {
+    if text.is_empty() || text.starts_with(|c: char| c.is_ascii_whitespace()) || text.len() > 400 {
         return None;
     }
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {

@@ -133,9 +133,11 @@ impl Connection {
         timed_out: bool,
     ) -> Option<()> {
         let now = Server::now();
+        let replies = self.replies && !self.skip;
+        // A key that has another type by now is none that a blocked command waits for.
+        let waits = self.deadline.is_some();
         let Connection { server, client, reply, effects, db, watched, outbox, .. } = self;
         let (server, client) = (&**server, &*client);
-        let replies = self.replies && !self.skip;
         let mut block = None;
         let mut selected = *db;
         let ended = io.event(|ev| {
@@ -177,7 +179,10 @@ impl Connection {
                 let db = server.database(ev, selected)?;
                 let mut call =
                     Call { tx: ev.tx(), args: words, reply, server, effects, client, db, now, own_log: false };
-                let done = run(&mut call);
+                let done = match run(&mut call) {
+                    Err(Fail::Error(text)) if waits && text.starts_with("WRONGTYPE") => Err(Fail::Block),
+                    done => done,
+                };
                 let own_log = call.own_log;
                 match done {
                     Ok(()) => {}

@@ -93,6 +93,8 @@ struct Connection<T> {
     readable: bool,
     /// It is in the list of those to serve.
     queued: bool,
+    /// The end of the input is in the socket, behind what may still be there: a read that was not full is no sign that nothing is left.
+    read_closed: bool,
     /// The peer will send no more.
     ended: bool,
     /// Nothing more is taken; it is closed when what was sent is written.
@@ -184,7 +186,7 @@ impl<'s, S: Service> Poller<'s, S> {
                             self.write(token);
                         }
                         if event.is_readable() || event.is_read_closed() || event.is_error() {
-                            self.note_readable(token);
+                            self.note_readable(token, event.is_read_closed() || event.is_error());
                         }
                     }
                 }
@@ -295,7 +297,7 @@ impl<'s, S: Service> Poller<'s, S> {
         for index in 0..self.slots.len() {
             // Whoever has sent something that was not noticed yet is served.
             if let Some(connection) = &self.slots[index].connection {
-                self.note_readable(connection.token);
+                self.note_readable(connection.token, false);
             }
         }
     }
@@ -358,6 +360,7 @@ impl<'s, S: Service> Poller<'s, S> {
             input: Vec::new(),
             readable: true,
             queued: true,
+            read_closed: false,
             ended: false,
             closing: false,
             watch: None,
@@ -379,8 +382,9 @@ impl<'s, S: Service> Poller<'s, S> {
         self.slots[index].connection.as_deref_mut()
     }
 
-    fn note_readable(&mut self, token: Token) {
+    fn note_readable(&mut self, token: Token, closed: bool) {
         let Some(connection) = self.connection(token) else { return };
+        connection.read_closed |= closed;
         connection.readable = true;
         if !connection.queued {
             connection.queued = true;
@@ -427,7 +431,7 @@ impl<'s, S: Service> Poller<'s, S> {
                 Ok(n) => {
                     fresh = n;
                     // A read that was not full has emptied the socket; what comes later is a new edge.
-                    connection.readable = n == self.scratch.len();
+                    connection.readable = n == self.scratch.len() || connection.read_closed;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,0 +1,389 @@
+//! The Redis-speaking server under faults: clients that misbehave, a disk that is full, a process that is killed.
+//!
+//! Each test starts the server as a process of its own on a free port of the loopback interface.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The server, built once.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut test = std::env::current_exe().expect("the test has a path");
+        // target/PROFILE/deps/redis_server-HASH
+        test.pop();
+        test.pop();
+        let program = test.join("examples").join("redis_server");
+        let release = test.file_name().is_some_and(|name| name == "release");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--example", "redis_server"]);
+        if release {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "the example does not build");
+        program
+    })
+}
+
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    entries: usize,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Server {
+        let mut command = Command::new(program());
+        command.args(["--port", "0", "--threads", "2"]).args(arguments);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the server starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("the server says something");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let address = words.get(2).and_then(|word| word.parse().ok());
+        let entries = words.get(7).and_then(|word| word.parse().ok());
+        let (Some(address), Some(entries)) = (address, entries) else { panic!("the server says `{line}`") };
+        Server { process, address, entries }
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).expect("the server accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out can be set");
+        Client { reader: BufReader::new(stream.try_clone().expect("a stream can be cloned")), stream }
+    }
+
+    fn info(&self, field: &str) -> String {
+        let text = self.connect().call(&["INFO"]);
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("INFO has no {field}")).to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+fn frame(words: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n{word}\r\n", word.len()).bytes());
+    }
+    bytes
+}
+
+impl Client {
+    fn call(&mut self, words: &[&str]) -> String {
+        self.stream.write_all(&frame(words)).expect("the server reads");
+        self.reply().expect("the server answers")
+    }
+
+    /// A reply as text: the elements of arrays separated by blanks.
+    fn reply(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let rest = line[1..].trim_end();
+        match line.as_bytes()[0] {
+            b'$' if rest == "-1" => Ok("nil".to_owned()),
+            b'$' => {
+                let mut bytes = vec![0; rest.parse::<usize>().expect("a length") + 2];
+                self.reader.read_exact(&mut bytes)?;
+                bytes.truncate(bytes.len() - 2);
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            b'*' if rest == "-1" => Ok("nil".to_owned()),
+            b'*' => {
+                let parts: std::io::Result<Vec<String>> =
+                    (0..rest.parse().expect("a length")).map(|_| self.reply()).collect();
+                Ok(parts?.join(" "))
+            }
+            _ => Ok(rest.to_owned()),
+        }
+    }
+
+    fn is_closed(&mut self) -> bool {
+        self.reply().is_err_and(|error| !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} does not come about");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A file of the test's own, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Scratch(std::env::temp_dir().join(format!("optimist-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("the path is text")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn clients_that_vanish_leave_nothing_behind() {
+    let server = Server::start(&[]);
+    for cut in 1..30 {
+        let mut client = server.connect();
+        let bytes = frame(&["SET", "half", "a value"]);
+        client.stream.write_all(&bytes[..cut]).expect("the server reads");
+    }
+    // One that waits, and one in the middle of a MULTI.
+    let mut waiting = server.connect();
+    waiting.stream.write_all(&frame(&["BLPOP", "list", "0"])).expect("the server reads");
+    let mut queueing = server.connect();
+    assert_eq!(queueing.call(&["MULTI"]), "OK");
+    assert_eq!(queueing.call(&["SET", "half", "x"]), "QUEUED");
+    until("blocking", || server.info("blocked_clients") == "1");
+    drop((waiting, queueing));
+    until("the end of all connections", || server.info("connected_clients") == "1");
+    assert_eq!(server.info("blocked_clients"), "0");
+    let mut client = server.connect();
+    assert_eq!(client.call(&["EXISTS", "half"]), "0");
+    // What is pushed now must not go to the one who has left.
+    assert_eq!(client.call(&["RPUSH", "list", "a"]), "1");
+    assert_eq!(client.call(&["LRANGE", "list", "0", "-1"]), "a");
+}
+
+#[test]
+fn half_frames_and_declared_lengths_cost_only_their_connection() {
+    let server = Server::start(&[]);
+    let memory = || server.info("used_memory").parse::<u64>().expect("a number");
+    let before = memory();
+    let mut half: Vec<Client> = (0..50).map(|_| server.connect()).collect();
+    for client in &mut half {
+        client.stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nonly this").expect("the server reads");
+    }
+    let mut broken = server.connect();
+    broken.stream.write_all(b"*1\r\n$600000000\r\n").expect("the server reads");
+    assert_eq!(broken.reply().expect("an error"), "ERR Protocol error: invalid bulk length");
+    assert!(broken.is_closed());
+    assert_eq!(server.connect().call(&["PING"]), "PONG");
+    assert!(memory() < before + (64 << 20), "memory went from {before} to {}", memory());
+    // The rest of a frame may come later, byte by byte.
+    let mut slow = server.connect();
+    for byte in frame(&["ECHO", "slowly"]) {
+        slow.stream.write_all(&[byte]).expect("the server reads");
+    }
+    assert_eq!(slow.reply().expect("an answer"), "slowly");
+}
+
+#[test]
+fn thousands_of_idle_connections() {
+    let server = Server::start(&["--maxclients", "3000"]);
+    let mut idle = Vec::new();
+    while idle.len() < 2999 {
+        match TcpStream::connect(server.address) {
+            Ok(stream) => idle.push(stream),
+            // The test's own process may have no more descriptors; what there is is enough.
+            Err(_) if idle.len() > 500 => break,
+            Err(error) => panic!("{} connections, then {error}", idle.len()),
+        }
+    }
+    let full = idle.len() == 2999;
+    let mut client = if full { server.connect() } else { idle.truncate(idle.len() - 10); server.connect() };
+    for number in 0..100 {
+        let text = number.to_string();
+        assert_eq!(client.call(&["SET", "k", &text]), "OK");
+        assert_eq!(client.call(&["GET", "k"]), text);
+    }
+    if full {
+        let mut one_too_many = server.connect();
+        assert_eq!(one_too_many.reply().expect("a refusal"), "ERR max number of clients reached");
+        assert!(one_too_many.is_closed());
+    }
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.id())).expect("a process");
+        let fields: Vec<u64> = stat.rsplit(") ").next().unwrap_or("").split(' ').filter_map(|n| n.parse().ok()).collect();
+        // After the state and ten more fields: user and system time.
+        fields[10] + fields[11]
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = ticks() - before;
+    assert!(used <= 5, "idle connections cost {used} hundredths of a second in one");
+}
+
+#[test]
+fn a_reader_that_never_reads_is_not_served_on() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let big = "x".repeat(1 << 20);
+    assert_eq!(client.call(&["SET", "big", &big]), "OK");
+    let deaf = server.connect();
+    deaf.stream.set_nonblocking(true).expect("possible");
+    let bytes = frame(&["GET", "big"]).repeat(1000);
+    let mut sent = 0;
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while sent < bytes.len() && Instant::now() < deadline {
+        match (&deaf.stream).write(&bytes[sent..]) {
+            Ok(n) => sent += n,
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    // A thousand replies of a megabyte are asked for; a few of them are kept.
+    std::thread::sleep(Duration::from_millis(300));
+    let memory = server.info("used_memory").parse::<u64>().expect("a number");
+    assert!(memory < 200 << 20, "{memory} bytes are kept for one who does not read");
+    assert_eq!(client.call(&["INCR", "n"]), "1");
+    // When it reads after all, it gets all of it, in order.
+    deaf.stream.set_nonblocking(false).expect("possible");
+    let mut deaf = deaf;
+    for _ in 0..20 {
+        assert_eq!(deaf.reply().expect("a reply").len(), big.len());
+    }
+}
+
+#[test]
+fn a_subscriber_that_never_reads_is_cut_off() {
+    let server = Server::start(&[]);
+    let mut deaf = server.connect();
+    assert_eq!(deaf.call(&["SUBSCRIBE", "news"]), "subscribe news 1");
+    let mut hearing = server.connect();
+    assert_eq!(hearing.call(&["SUBSCRIBE", "news"]), "subscribe news 1");
+    let mut publisher = server.connect();
+    let big = "x".repeat(4 << 20);
+    let mut receivers = String::new();
+    for _ in 0..100 {
+        receivers = publisher.call(&["PUBLISH", "news", &big]);
+        assert!(hearing.reply().expect("the message").starts_with("message news xxx"));
+        if receivers == "1" {
+            break;
+        }
+    }
+    assert_eq!(receivers, "1", "the one who does not read is still there");
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_nothing_else() {
+    let server = Server::start(&["--aof", "/dev/full"]);
+    let mut client = server.connect();
+    // The first change is accepted before it is known that it cannot be logged.
+    client.call(&["SET", "k", "v"]);
+    until("the refusal", || client.call(&["SET", "k", "w"]).starts_with("MISCONF"));
+    assert_eq!(client.call(&["GET", "k"]), "v");
+    assert_eq!(server.info("aof_last_write_status"), "err");
+}
+
+#[test]
+fn a_panic_rolls_its_command_back() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    assert_eq!(client.call(&["SET", "k", "before"]), "OK");
+    for command in [["MULTI", "", ""], ["SET", "k", "after"], ["DEBUG", "PANIC", ""]] {
+        client.call(&command.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>());
+    }
+    assert!(client.call(&["EXEC"]).starts_with("ERR the command panicked and was rolled back"));
+    assert_eq!(client.call(&["GET", "k"]), "before");
+    assert_eq!(server.connect().call(&["GET", "k"]), "before");
+}
+
+/// Each of a few clients counts with INCR and appends the number to a list, in one MULTI. After a kill in the middle, nothing that was
+/// acknowledged is missing, counter and list agree, and no number is there twice.
+#[test]
+fn killed_under_load_nothing_is_lost_or_doubled() {
+    let log = Scratch::new("killed.aof");
+    let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
+    for round in 0..3 {
+        let mut server = Server::start(&["--aof", log.path()]);
+        if round > 0 {
+            assert!(server.entries > 0, "nothing was replayed");
+        }
+        let address = server.address;
+        for (name, &least) in &acknowledged {
+            check(&server, name, least);
+        }
+        let clients: Vec<_> = (0..4)
+            .map(|number| {
+                let stream = TcpStream::connect(address).expect("the server accepts");
+                stream.set_read_timeout(Some(Duration::from_secs(20))).expect("possible");
+                let mut client = Client { reader: BufReader::new(stream.try_clone().expect("possible")), stream };
+                std::thread::spawn(move || {
+                    let (counter, list) = (format!("counter{number}"), format!("list{number}"));
+                    let mut last = None;
+                    loop {
+                        let mut bytes = frame(&["MULTI"]);
+                        bytes.extend(frame(&["INCR", &counter]));
+                        bytes.extend(frame(&["INCRBY", "all", "1"]));
+                        bytes.extend(frame(&["RPUSH", &list, "x"]));
+                        bytes.extend(frame(&["EXEC"]));
+                        let sent = client.stream.write_all(&bytes).is_ok();
+                        let replies: Result<Vec<String>, _> = (0..5).map(|_| client.reply()).collect();
+                        match replies {
+                            Ok(replies) if sent => {
+                                let first = replies[4].split(' ').next().and_then(|n| n.parse::<u64>().ok());
+                                last = Some(first.expect("EXEC answers with numbers"));
+                            }
+                            _ => return (counter, last),
+                        }
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(400));
+        // On Unix this is SIGKILL.
+        server.process.kill().expect("the server runs");
+        for client in clients {
+            let (name, last) = client.join().expect("a client ends");
+            if let Some(last) = last {
+                acknowledged.insert(name, last);
+            }
+        }
+        assert!(!acknowledged.is_empty(), "no transaction was acknowledged");
+    }
+    let server = Server::start(&["--aof", log.path()]);
+    for (name, &least) in &acknowledged {
+        check(&server, name, least);
+    }
+    let mut client = server.connect();
+    let sum: u64 = (0..4).map(|n| client.call(&["LLEN", &format!("list{n}")]).parse::<u64>().expect("a number")).sum();
+    assert_eq!(client.call(&["GET", "all"]), sum.to_string());
+}
+
+fn check(server: &Server, counter: &str, least: u64) {
+    let mut client = server.connect();
+    let count = client.call(&["GET", counter]).parse::<u64>().expect("the counter is there");
+    let length = client.call(&["LLEN", &counter.replace("counter", "list")]);
+    assert_eq!(length, count.to_string(), "a transaction was replayed in part or twice");
+    // At most the one in flight was written without being acknowledged.
+    assert!(count == least || count == least + 1, "{counter} is {count}, acknowledged was {least}");
+}
+
+#[test]
+fn terminated_it_drains() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    assert_eq!(client.call(&["PING"]), "PONG");
+    let kill = Command::new("kill").args(["-TERM", &server.process.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
+    assert!(client.is_closed());
+    let mut server = server;
+    until("the end of the process", || server.process.try_wait().expect("a child").is_some());
+    assert!(server.process.wait().expect("a child").success());
+}
