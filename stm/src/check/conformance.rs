@@ -401,7 +401,7 @@ fn panic_midway<P: Protocol<Native>>() {
     let heap = Heap::new(3);
     race(sessions::<P>(&heap, 3), |index, session| {
         for round in 0..ROUNDS / 10 {
-            let panics = (round + index as u64) % 3 == 0;
+            let panics = (round + index as u64).is_multiple_of(3);
             let irrevocable = round % 50 == 0;
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let mode = if irrevocable { Mode::Irrevocable } else { Mode::Update };
