@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use optimist_stm::check::recorder::record_and_check;
+use optimist_stm::check::recorder::{record_and_check, slowdown};
 use optimist_stm::check::schedules;
+use optimist_stm::protocol::shipped;
 use optimist_stm::{Kind, with_protocol};
 
 fn from_environment(name: &str, default: u64) -> u64 {
@@ -23,6 +24,14 @@ fn recorded_histories_are_opaque_and_strictly_serializable() {
         println!("{kind}: {done} transactions in {:.1} s", start.elapsed().as_secs_f64());
         assert_eq!(outcome, Ok(()), "{kind}");
     }
+}
+
+#[test]
+fn recording_does_not_take_much_longer_than_the_transactions() {
+    let slowdown = slowdown::<shipped::Eager>(20_000);
+    println!("recorded transactions take {slowdown:.2} times as long");
+    // Two is what is aimed at; noise on a busy machine must not fail the test, a recorder gone wrong must.
+    assert!(slowdown < 12.0, "{slowdown}");
 }
 
 #[test]

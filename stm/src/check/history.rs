@@ -132,6 +132,12 @@ impl History {
         self.records.push(Record { thread, committed, reads, writes, first, begin, commit, end });
     }
 
+    /// Makes room for so many attempts of so many accesses.
+    pub(crate) fn reserve(&mut self, attempts: usize, accesses: usize) {
+        self.records.reserve(attempts);
+        self.accesses.reserve(attempts * accesses);
+    }
+
     /// Adds all attempts of another history.
     pub fn append(&mut self, other: &History) {
         let offset = self.accesses.len();

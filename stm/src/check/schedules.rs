@@ -26,7 +26,6 @@ const BATCH: usize = 500;
 ///
 /// # Errors
 /// What was wrong, with the seed of the program.
-#[must_use]
 pub fn explore<P: Protocol<Shuttle>>(time: Duration) -> (u64, Result<(), String>) {
     explore_some::<P>(time, u64::MAX)
 }
@@ -35,7 +34,6 @@ pub fn explore<P: Protocol<Shuttle>>(time: Duration) -> (u64, Result<(), String>
 ///
 /// # Errors
 /// As [`explore`].
-#[must_use]
 pub fn explore_some<P: Protocol<Shuttle>>(time: Duration, most: u64) -> (u64, Result<(), String>) {
     let start = Instant::now();
     let count = Arc::new(AtomicU64::new(0));

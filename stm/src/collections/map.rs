@@ -544,13 +544,7 @@ where
     /// }
     /// assert_eq!(seen, 100);
     /// ```
-    pub fn scan<R: Read>(
-        &self,
-        tx: &mut R,
-        cursor: u64,
-        wanted: usize,
-        mut f: impl FnMut(&K, &V),
-    ) -> Result<u64> {
+    pub fn scan<R: Read>(&self, tx: &mut R, cursor: u64, wanted: usize, mut f: impl FnMut(&K, &V)) -> Result<u64> {
         // The cursor is a hash whose lowest five bits come first in the order of the scan, as the trie has it.
         let mut cursor = cursor;
         let mut visited = 0;
