@@ -203,8 +203,13 @@ fn report(workload: &dyn Workload, all: &[Measured]) -> Value {
             }
         }
         let at = |quantile| measured.latency.value_at_quantile(quantile);
+        let latency = if measured.latency.is_empty() {
+            "not taken".to_owned()
+        } else {
+            format!("{} / {} / {}", at(0.5), at(0.99), at(0.999))
+        };
         println!(
-            "| {} | {} | {:.0} ({:.0}) | {:.2} | {:.0} | {:.4} | {} / {} / {} |",
+            "| {} | {} | {:.0} ({:.0}) | {:.2} | {:.0} | {:.4} | {} |",
             measured.side.name,
             measured.threads,
             rate / 1e3,
@@ -212,14 +217,12 @@ fn report(workload: &dyn Workload, all: &[Measured]) -> Value {
             rate / baseline,
             cpu,
             attempts,
-            at(0.5),
-            at(0.99),
-            at(0.999)
+            latency
         );
         rows.push(json!({
             "side": measured.side.name, "threads": measured.threads, "per_second": rate, "per_second_median": median_rate,
             "ratio": rate / baseline, "cpu_ns": cpu, "attempts_per_commit": attempts, "aborts": reasons,
-            "latency_ns": { "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999), "max": measured.latency.max() },
+            "latency_ns": (!measured.latency.is_empty()).then(|| json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999), "max": measured.latency.max() })),
             "rounds": measured.rates.len(),
         }));
     }
