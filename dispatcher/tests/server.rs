@@ -1,4 +1,4 @@
-//! The reactor's contract, over real sockets of the loopback interface.
+//! the server's contract, over real sockets of the loopback interface.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use optimist_dispatcher::TVar;
-use optimist_dispatcher::reactor::{Ended, Handle, Io, Limits, Next, Outbox, Reactor, Service, Session};
+use optimist_dispatcher::server::{Ended, Handle, Io, Limits, Next, Outbox, Reactor, Service, Session};
 use optimist_stm::collections::TMap;
 
 /// Lines in, lines out. `add` counts and tells everybody; `wait N` answers once the count has reached N; `fail` and `panic` do so after
@@ -114,7 +114,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.handle.stop();
         let thread = self.thread.take().expect("joined once");
-        assert!(thread.join().is_ok() || std::thread::panicking(), "the reactor panicked");
+        assert!(thread.join().is_ok() || std::thread::panicking(), "the server panicked");
     }
 }
 
