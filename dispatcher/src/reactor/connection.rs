@@ -345,8 +345,10 @@ impl Handler for Turn {
             Stage::Open => {}
         }
         if inner.output.buffered() > inner.limits.high_water {
-            // Rule 4. The order of the two steps matters: the socket may become writable in between.
+            // Rule 4. The order of the steps matters: the socket may become writable in between. Only a write that finds the socket full
+            // is followed by word that it is not, so whoever waits for that word must have made one.
             inner.held_back.store(true, Ordering::Release);
+            let _ = inner.output.flush();
             if inner.output.buffered() > inner.limits.high_water {
                 return Ok(());
             }
