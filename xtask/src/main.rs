@@ -20,7 +20,7 @@ const TASKS: &[Task] = &[
         purpose: "model-check every shipped protocol: [--budget 30m]",
         run: check_protocols,
     },
-    Task { name: "soak", purpose: "ten times the histories, random programs and memory tests of `test`", run: soak },
+    Task { name: "soak", purpose: "a hundred thousand random programs, and the long memory tests", run: soak },
     Task {
         name: "sanitize",
         purpose: "thread and address sanitizer over stm's tests (needs a nightly toolchain with rust-src)",
@@ -78,7 +78,7 @@ fn check_protocols(arguments: &[String]) -> bool {
 }
 
 fn soak(_: &[String]) -> bool {
-    run("cargo", &["test", "--release", "--workspace"], &[("OPTIMIST_SOAK", "10")])
+    run("cargo", &["test", "--release", "--workspace"], &[("OPTIMIST_PROGRAMS", "100000"), ("OPTIMIST_LONG", "1")])
 }
 
 fn sanitize(_: &[String]) -> bool {
