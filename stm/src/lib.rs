@@ -17,6 +17,7 @@
 //! ```
 
 pub mod abort;
+mod alone;
 pub mod atomics;
 pub mod attempt;
 pub mod buffer;
@@ -27,11 +28,13 @@ pub mod collections;
 pub mod domain;
 pub mod header;
 mod history;
+pub mod log;
 mod membarrier;
 pub mod protocol;
 mod reclaim;
 pub mod run;
 pub mod runtime;
+mod slab;
 mod tvar;
 mod tx;
 pub mod watch;

@@ -157,6 +157,18 @@ fn even_sequence<A: Atomics>(tx: &Attempt<A>) -> Result<u64, Abort> {
 
 /// Takes the sequence lock at a moment when everything read holds.
 fn take_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
+    let sequence = &*tx.domain().sequence;
+    let taken = tx.alone(|| {
+        // Relaxed: nobody else writes it.
+        let unchanged = sequence.load(Ordering::Relaxed) == tx.snapshot;
+        if unchanged {
+            sequence.store(tx.snapshot + 1, Ordering::Relaxed);
+        }
+        unchanged
+    });
+    if taken == Some(true) {
+        return Ok(());
+    }
     // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases.
     while tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot + 1, Ordering::Acquire).is_err() {
         tx.slot().counters.validations.increment();
