@@ -92,6 +92,7 @@ pub fn in_order<R: Send>(
         count,
         next: CachePadded::new(AtomicU64::new(0)),
         end: CachePadded::new(AtomicU64::new(0)),
+        untimed: AtomicBool::new(false),
         stopped: AtomicBool::new(false),
         panicked: Mutex::new(None),
         plan: Mutex::new(Plan::default()),
@@ -142,7 +143,7 @@ pub fn in_order<R: Send>(
 /// How many positions run one by one at first.
 const BASELINE: u64 = 16;
 /// How many positions a first speculative epoch has, and one that is a trial.
-const TRIAL: u64 = 32;
+const TRIAL: u64 = 24;
 /// How many positions an epoch has at most, so that a change is noticed.
 const LONGEST: u64 = 1024;
 /// How many positions run one by one between two trials, at first and at most.
@@ -168,9 +169,11 @@ struct Plan {
     /// Nanoseconds for a position, by way.
     cost: [f64; 2],
     way: Way,
-    /// The present epoch: its length, and its beginning in time.
+    /// How many positions the present epoch has.
     length: u64,
+    /// Since when it is timed, and how many positions were left then.
     begun: Option<Instant>,
+    timed: u64,
     /// How many positions to run one by one until the next trial.
     rest: u64,
 }
@@ -183,7 +186,7 @@ impl Plan {
     /// Decides on the next epoch. The present one is over.
     fn advance(&mut self, now: Instant) {
         if let Some(begun) = self.begun {
-            self.measure(self.way, self.length, now - begun);
+            self.measure(self.way, self.timed, now - begun);
         }
         let [alone, ahead] = self.cost;
         (self.way, self.length) = match self.way {
@@ -199,7 +202,12 @@ impl Plan {
                 (Way::OneByOne, self.rest)
             }
         };
-        self.begun = Some(now);
+        self.begin(now, self.length);
+    }
+
+    /// The present epoch is timed from now on, with so many positions left.
+    fn begin(&mut self, now: Instant, left: u64) {
+        (self.begun, self.timed) = (Some(now), left);
     }
 }
 
@@ -210,6 +218,9 @@ struct Run<F> {
     next: CachePadded<AtomicU64>,
     /// The end of the present speculative epoch.
     end: CachePadded<AtomicU64>,
+    /// The present epoch has only been claimed from by whoever has opened it: others are still asleep, and their waking up must not count
+    /// against the epoch.
+    untimed: AtomicBool,
     /// A position has panicked in its turn.
     stopped: AtomicBool,
     panicked: Mutex<Option<Box<dyn Any + Send>>>,
@@ -225,7 +236,7 @@ impl<F> Run<F> {
     }
 
     /// The next position of the speculative epoch. Waits for that to begin; none if there will be no more.
-    fn claim(&self) -> Option<u64> {
+    fn claim(&self, opener: &mut bool) -> Option<u64> {
         loop {
             // Positions are claimed in their order, so nobody waits for the turn of one that is not claimed any more.
             if self.is_over(0) {
@@ -237,9 +248,14 @@ impl<F> Run<F> {
                 // Relaxed: a position is nothing but a number. One beyond the end is given back by being ignored.
                 let position = self.next.fetch_add(1, Ordering::Relaxed);
                 if position < end {
+                    if !*opener && self.untimed.load(Ordering::Relaxed) {
+                        self.untimed.store(false, Ordering::Relaxed);
+                        self.plan.lock().begin(Instant::now(), end - position);
+                    }
                     return Some(position);
                 }
             }
+            *opener = false;
             if self.is_over(end) {
                 return None;
             }
@@ -256,11 +272,13 @@ struct Worker<'a, F, R> {
     results: Vec<(u64, R)>,
     counts: Executed,
     validations: u64,
+    /// Whether it has opened the present epoch.
+    opener: bool,
 }
 
 impl<'a, R: Send, F: Fn(&mut Tx<'_, Ordered>, u64) -> Result<R> + Sync> Worker<'a, F, R> {
     fn new(run: &'a Run<F>) -> Self {
-        Worker { run, results: Vec::new(), counts: Executed::default(), validations: validations() }
+        Worker { run, results: Vec::new(), counts: Executed::default(), validations: validations(), opener: false }
     }
 
     fn finish(mut self) -> (Vec<(u64, R)>, Executed) {
@@ -270,7 +288,7 @@ impl<'a, R: Send, F: Fn(&mut Tx<'_, Ordered>, u64) -> Result<R> + Sync> Worker<'
 
     /// Runs positions ahead of their turn while there are any.
     fn work(&mut self) {
-        while let Some(position) = self.run.claim() {
+        while let Some(position) = self.run.claim(&mut self.opener) {
             let last = position + 1 == self.run.end.load(Ordering::Relaxed);
             self.execute(position, false);
             if last {
@@ -291,8 +309,11 @@ impl<'a, R: Send, F: Fn(&mut Tx<'_, Ordered>, u64) -> Result<R> + Sync> Worker<'
             }
             plan.advance(Instant::now());
             plan.length = plan.length.min(self.run.count - at);
+            plan.timed = plan.length;
             let end = at + plan.length;
             if plan.way == Way::Speculative {
+                self.opener = true;
+                self.run.untimed.store(true, Ordering::Relaxed);
                 self.run.next.store(at, Ordering::Relaxed);
                 // Release pairs with the acquire in `claim`.
                 self.run.end.store(end, Ordering::Release);
@@ -413,6 +434,7 @@ mod tests {
         while at < count {
             plan.advance(now);
             plan.length = plan.length.min(count - at);
+            plan.timed = plan.length;
             for position in at..at + plan.length {
                 now += Duration::from_nanos(cost(position, plan.way));
             }
