@@ -25,7 +25,7 @@ impl Parser<'_> {
         (0..self.tokens.len()).any(|index| self.declaration_at(index))
     }
 
-    fn items(&mut self) -> Vec<Item> {
+    pub(super) fn items(&mut self) -> Vec<Item> {
         let mut items = Vec::new();
         loop {
             while matches!(self.peek(), TokenKind::Newline | TokenKind::Punct(";")) {
