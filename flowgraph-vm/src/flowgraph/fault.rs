@@ -74,6 +74,11 @@ faults! {
 }
 
 impl Fault {
+    /// Something was asked of a connection that there is not, or no more.
+    pub fn no_connection(number: u32) -> Self {
+        Self::OutOfBounds { what: "a connection", value: number.to_string(), wanted: "open" }
+    }
+
     /// What could be done about it, where there is an answer that fits most programs.
     pub fn help(&self) -> Option<&'static str> {
         match self {

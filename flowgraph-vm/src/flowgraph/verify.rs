@@ -191,7 +191,11 @@ pub fn well_formed(program: &Program) -> Result<(), String> {
                     (Notation::Function | Notation::Add, Immediate::Function(id)) => {
                         program.functions.get(id.index()).is_some_and(|f| f.parameters == count)
                     }
-                    (Notation::AddAfter, Immediate::Function(id)) => {
+                    (Notation::Each, Immediate::Each(id, place)) => program
+                        .functions
+                        .get(id.index())
+                        .is_some_and(|f| f.parameters == count && (place as usize) < count),
+                    (Notation::AddAfter | Notation::When, Immediate::Function(id)) => {
                         program.functions.get(id.index()).is_some_and(|f| f.parameters + 1 == count)
                     }
                     (Notation::Host, Immediate::Host(id)) => id.index() < program.hosts.len(),

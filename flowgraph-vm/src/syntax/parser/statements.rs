@@ -2,7 +2,7 @@
 
 use super::{KEYWORDS, Lost, Parsed, Parser};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::flowgraph::op::Op;
+use crate::flowgraph::op::{Notation, Op};
 use crate::source::Span;
 use crate::syntax::ast::{Body, Expr, ExprKind, Name, Over, Stmt, StmtKind};
 use crate::syntax::token::{TokenKind, shorten};
@@ -278,6 +278,7 @@ impl Parser<'_> {
                 StmtKind::Leave(self.name("a label")?)
             }
             "add" if self.any_word_at(1) => self.add_statement()?,
+            "when" if self.any_word_at(1) => self.when_statement()?,
             _ => return Ok(None),
         };
         Ok(Some(kind))
@@ -310,6 +311,9 @@ impl Parser<'_> {
 
     fn for_statement(&mut self) -> Parsed<StmtKind> {
         self.step();
+        if self.is_word("each") && self.any_word_at(1) && !self.word_at(1, "in") {
+            return self.each_statement();
+        }
         let name = self.name("the name of a variable")?;
         self.expect_word("in")?;
         let first = self.expression()?;
@@ -353,12 +357,48 @@ impl Parser<'_> {
     }
 
     fn add_statement(&mut self) -> Parsed<StmtKind> {
-        self.step();
-        let function = self.name("the name of a function")?;
-        self.expect_punct("(", "`(` and the arguments")?;
-        let args = self.separated(")", Self::expression)?;
+        let (function, args) = self.added_call()?;
         let after = if self.eat_word("after") { Some(self.expression()?) } else { None };
         Ok(StmtKind::Add { function, args, after })
+    }
+
+    /// `add f(a)`.
+    fn added_call(&mut self) -> Parsed<(Name, Vec<Expr>)> {
+        self.expect_word("add")?;
+        let function = self.name("the name of a function")?;
+        self.expect_punct("(", "`(` and the arguments")?;
+        Ok((function, self.separated(")", Self::expression)?))
+    }
+
+    /// `each x in source(v) add f(a, x)`.
+    fn each_statement(&mut self) -> Parsed<StmtKind> {
+        self.step();
+        let item = self.name("a name for what the source gives")?;
+        self.expect_word("in")?;
+        let (source, of) = self.source("a source of events", Op::source, Notation::Each)?;
+        let (function, args) = self.added_call()?;
+        Ok(StmtKind::Each { item, source, of, function, args })
+    }
+
+    fn when_statement(&mut self) -> Parsed<StmtKind> {
+        self.step();
+        let (condition, of) = self.source("a condition", Op::condition, Notation::When)?;
+        let (function, args) = self.added_call()?;
+        Ok(StmtKind::When { condition, of, function, args })
+    }
+
+    /// `name(v)`, where the name is that of an operation with this notation.
+    fn source(&mut self, what: &str, find: fn(&str) -> Option<Op>, notation: Notation) -> Parsed<(Op, Expr)> {
+        let name = self.name(what)?;
+        let Some(op) = find(&name.text) else {
+            let all = || Op::ALL.iter().filter(|op| op.notation() == notation).map(|op| op.name());
+            let list: Vec<String> = all().map(|name| format!("`{name}(…)`")).collect();
+            let message = format!("`{}` is not {what}", shorten(&name.text));
+            let diagnostic = Diagnostic::new(Code::Syntax, name.span, message).suggest(&name.text, all());
+            return Err(self.report(diagnostic.help(format!("expected one of {}", list.join(", ")))));
+        };
+        self.expect_punct("(", "`(`")?;
+        Ok((op, self.bracketed(")", Self::expression)?))
     }
 
     /// An assignment or a call.
