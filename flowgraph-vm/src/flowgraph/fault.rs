@@ -87,6 +87,15 @@ impl Fault {
             Self::NotIndexable { kind: "none" } | Self::NotAnObject { kind: "none", .. } => {
                 Some("a key that is not in a map, an empty queue, and a function without `return` give none")
             }
+            Self::WrongKind { what: "for", got: "an integer", .. } => {
+                Some("a loop over integers is written `for i in 0..n`")
+            }
+            Self::WrongKind { what: "an assignment to an element", got: "a list", .. } => {
+                Some("a list cannot change; an array made of it with `array(list)` can")
+            }
+            Self::WrongKind { what: "an assignment to an element", got: "a string" | "a byte string", .. } => {
+                Some("it cannot change; `replace`, `slice` and `+` make new ones")
+            }
             _ => None,
         }
     }

@@ -52,6 +52,7 @@ impl Parser<'_> {
             }
             let operator_span = self.span();
             self.step();
+            self.foreign_operator(operator, operator_span)?;
             self.skip_newlines();
             let right = self.nested(|parser| parser.infix(power))?;
             if power == 4 && self.infix_operator().is_some_and(|(power, _)| power == 4) {
@@ -70,6 +71,19 @@ impl Parser<'_> {
             };
             left = self.grown(kind, span, height)?;
         }
+    }
+
+    /// `++`, `--` and `**`, which are written otherwise here.
+    fn foreign_operator(&mut self, operator: Infix, first: Span) -> Parsed<()> {
+        let adjoins = self.span().start == first.end;
+        let help = match (operator, self.peek()) {
+            (Infix::Op(Op::Add), TokenKind::Punct("+")) => "write `x += 1`",
+            (Infix::Op(Op::Sub), TokenKind::Punct("-")) if adjoins && self.ends_at(1) => "write `x -= 1`",
+            (Infix::Op(Op::Mul), TokenKind::Punct("*")) if adjoins => "write `pow(a, b)`",
+            _ => return Ok(()),
+        };
+        let diagnostic = self.expectation("a value").help(help);
+        Err(self.report(diagnostic))
     }
 
     fn grown(&mut self, kind: ExprKind, span: Span, height: u32) -> Parsed<Expr> {
@@ -131,6 +145,13 @@ impl Parser<'_> {
                 let span = self.from(start);
                 expr = self.grown(ExprKind::Field(Box::new(expr), field), span, height)?;
             } else if self.is_punct("(") {
+                if let ExprKind::Field(object, method) = &expr.kind {
+                    let (span, name) = (expr.span, method.text.clone());
+                    let object = if let ExprKind::Name(object) = &object.kind { object } else { "…" };
+                    let help = format!("functions stand before what they work on: `{name}({object}, …)`");
+                    let diagnostic = Diagnostic::new(Code::Syntax, span, "there are no methods here").help(help);
+                    return Err(self.report(diagnostic));
+                }
                 let ExprKind::Name(name) = &expr.kind else {
                     let diagnostic = Diagnostic::new(Code::Syntax, expr.span, "this is not the name of a function")
                         .label("only a function can be called")
@@ -179,6 +200,14 @@ impl Parser<'_> {
                 let height = inner.height + 1;
                 return Ok(Expr { kind: ExprKind::Paren(Box::new(inner)), span: self.from(start), height });
             }
+            TokenKind::Punct("{") if !self.core && self.punct_at(2, ":") => {
+                let diagnostic = self.expectation("a value");
+                return Err(self.report(diagnostic.help("a map is made with `map()` and filled with `m[key] = value`")));
+            }
+            TokenKind::Punct("//") => {
+                let diagnostic = self.expectation("a value");
+                return Err(self.report(diagnostic.help("a comment starts with `#`")));
+            }
             _ => return Err(self.expected("a value")),
         };
         self.step();
@@ -197,6 +226,7 @@ impl Parser<'_> {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Infix {
     Or,
     And,

@@ -90,6 +90,8 @@ struct Parser<'a> {
     tokens: &'a [Token],
     at: usize,
     diagnostics: Vec<Diagnostic>,
+    /// How many of them, at the beginning, are about what is no token.
+    unreadable: usize,
     core: bool,
     /// Open round and square brackets: within them line ends mean nothing.
     brackets: u32,
@@ -100,7 +102,8 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(tokens: &'a [Token], diagnostics: Vec<Diagnostic>) -> Self {
-        Self { tokens, at: 0, diagnostics, core: false, brackets: 0, nesting: 0, unclosed_at: None }
+        let unreadable = diagnostics.len();
+        Self { tokens, at: 0, diagnostics, unreadable, core: false, brackets: 0, nesting: 0, unclosed_at: None }
     }
 
     // Looking and stepping.
@@ -190,8 +193,14 @@ impl<'a> Parser<'a> {
     // Mistakes.
 
     fn report(&mut self, diagnostic: Diagnostic) -> Lost {
-        // A second complaint about the same place is seldom news.
-        if self.diagnostics.iter().all(|d| d.primary.span.start != diagnostic.primary.span.start) {
+        // A second complaint about the same place is seldom news, nor is one about what follows something that is no token.
+        let place = diagnostic.primary.span.start;
+        let before =
+            self.tokens[..self.at.min(self.tokens.len())].iter().rfind(|token| token.kind != TokenKind::Newline);
+        let before = before.map_or(0, |token| token.span.start);
+        let unreadable =
+            self.diagnostics[..self.unreadable].iter().any(|d| (before..=place).contains(&d.primary.span.start));
+        if !unreadable && self.diagnostics.iter().all(|d| d.primary.span.start != place) {
             self.diagnostics.push(diagnostic);
         }
         if self.diagnostics.len() >= MAX_ERRORS {
@@ -218,8 +227,19 @@ impl<'a> Parser<'a> {
     }
 
     fn expected(&mut self, what: &str) -> Lost {
-        let diagnostic = Diagnostic::new(Code::Syntax, self.span(), format!("expected {what}, found {}", self.found()));
-        self.report(diagnostic.label(format!("expected {what}")))
+        let diagnostic = self.expectation(what);
+        self.report(diagnostic)
+    }
+
+    fn expectation(&self, what: &str) -> Diagnostic {
+        // A line end is pointed at where the line ends, not where the next one starts.
+        let span = if self.peek() == &TokenKind::Newline {
+            Span { end: self.span().start, ..self.span() }
+        } else {
+            self.span()
+        };
+        let message = format!("expected {what}, found {}", self.found());
+        Diagnostic::new(Code::Syntax, span, message).label(format!("expected {what}"))
     }
 
     fn expect_punct(&mut self, punct: &str, what: &str) -> Parsed<Span> {
@@ -274,7 +294,11 @@ impl<'a> Parser<'a> {
             }
             self.skip_newlines();
             if !self.eat_punct(",") && !self.is_punct(close) {
-                break Err(self.expected(&format!("`,` or `{close}`")));
+                let mut diagnostic = self.expectation(&format!("`,` or `{close}`"));
+                if matches!(self.peek(), TokenKind::Str(_)) {
+                    diagnostic = diagnostic.help("text with values in it is made with `str(\"a = \", a)`");
+                }
+                break Err(self.report(diagnostic));
             }
         };
         self.brackets -= 1;

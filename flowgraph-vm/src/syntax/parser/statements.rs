@@ -53,7 +53,12 @@ impl Parser<'_> {
 
     pub(super) fn body(&mut self) -> Parsed<Body> {
         self.skip_newlines_before("{");
-        let start = self.expect_punct("{", "`{`")?;
+        let start = self.span();
+        if !self.eat_punct("{") {
+            let diagnostic = self.expectation("`{`");
+            let help = if self.is_punct("=") { "`==` compares" } else { "a body stands between braces: `{ … }`" };
+            return Err(self.report(diagnostic.help(help)));
+        }
         let brackets = std::mem::take(&mut self.brackets);
         let result = self.nested(|parser| {
             let mut stmts = Vec::new();
@@ -123,11 +128,14 @@ impl Parser<'_> {
     /// Skips the rest of a statement that was not understood, with the blocks that belong to it.
     fn recover(&mut self) {
         self.brackets = 0;
-        let mut depth = 0;
+        let (mut depth, mut brackets) = (0, 0_u32);
         loop {
             match self.peek() {
                 TokenKind::End => return,
-                TokenKind::Newline | TokenKind::Punct(";") if depth == 0 => return,
+                TokenKind::Newline if depth == 0 => return,
+                TokenKind::Punct(";") if depth == 0 && brackets == 0 => return,
+                TokenKind::Punct("(") => brackets += 1,
+                TokenKind::Punct(")") => brackets = brackets.saturating_sub(1),
                 TokenKind::Punct("{") => depth += 1,
                 TokenKind::Punct("}") if depth == 0 => return,
                 TokenKind::Punct("}") => depth -= 1,
@@ -313,6 +321,10 @@ impl Parser<'_> {
         self.step();
         if self.is_word("each") && self.any_word_at(1) && !self.word_at(1, "in") {
             return self.each_statement();
+        }
+        if self.is_punct("(") {
+            let diagnostic = self.expectation("the name of a variable");
+            return Err(self.report(diagnostic.help("a loop over integers is written `for i in 0..10 { … }`")));
         }
         let name = self.name("the name of a variable")?;
         self.expect_word("in")?;
