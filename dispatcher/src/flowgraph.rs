@@ -1,18 +1,16 @@
-//! Flowgraph programs as events: the one module that names the virtual machine.
+//! Flowgraph programs as events: the one file that names the virtual machine.
 //!
 //! A [`Program`] is a virtual machine whose functions are queued as events. Each thread that executes them has a worker of the machine, kept
 //! from event to event. What an attempt allocates goes when it is aborted; what the program prints, logs, writes and queues goes through
 //! the event's effects.
-
-mod sources;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use optimist_flowgraph::flowgraph::fault::{Fault, RuntimeError};
@@ -48,9 +46,6 @@ struct Shared {
     files: Mutex<HashMap<String, Output>>,
     /// Where they are.
     folder: PathBuf,
-    /// Where events of sources go: the queue that the program was first added to.
-    queue: OnceLock<Weak<crate::queue::Shared>>,
-    connections: sources::Connections,
 }
 
 impl fmt::Debug for Program {
@@ -90,16 +85,7 @@ impl Program {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // Relaxed: only uniqueness matters.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let shared = Shared {
-            vm,
-            id,
-            started: SystemTime::now(),
-            log,
-            files: Mutex::default(),
-            folder: folder.into(),
-            queue: OnceLock::new(),
-            connections: sources::Connections::default(),
-        };
+        let shared = Shared { vm, id, started: SystemTime::now(), log, files: Mutex::default(), folder: folder.into() };
         Program { shared: Arc::new(shared) }
     }
 
@@ -118,26 +104,14 @@ impl Program {
     /// A function's call with a record as its argument, as an event. The record is made within the event.
     #[must_use]
     pub fn record(&self, function: FunctionId, header: &Arc<RecordHeader>, fields: Vec<Box<str>>) -> Box<dyn Handler> {
-        let template = Arc::new(Template { function, arguments: Box::default(), place: 0 });
-        self.item(&template, Item::Record(header.clone(), fields))
-    }
-
-    /// A call with something that a source has given, as an event.
-    fn item(&self, template: &Arc<Template>, item: Item) -> Box<dyn Handler> {
-        let (function, arguments) = (template.function, Arguments::Item(template.clone(), item));
+        let arguments = Arguments::Record(header.clone(), fields);
         Box::new(Call { program: self.clone(), function, arguments })
     }
 
-    /// Queues a call as an event. The events of the program's sources go to the same queue.
+    /// Queues a call as an event.
     #[track_caller]
     pub fn add(&self, queue: &TransactionQueue, function: FunctionId, arguments: Vec<Root>) {
-        self.shared.queue.get_or_init(|| Arc::downgrade(queue.shared()));
         queue.add_handler(Options::new(), self.call(function, arguments));
-    }
-
-    /// The queue that the program was added to.
-    fn queue(&self) -> Option<TransactionQueue> {
-        self.shared.queue.get()?.upgrade().map(TransactionQueue::from_shared)
     }
 
     /// The file of this name, opened at its first use.
@@ -182,82 +156,30 @@ struct Call {
 
 enum Arguments {
     Values(Vec<Root>),
-    Item(Arc<Template>, Item),
-}
-
-/// A call to which something that a source has given is added as an argument.
-struct Template {
-    function: FunctionId,
-    /// The other arguments.
-    arguments: Box<[Root]>,
-    /// The item's place among the arguments.
-    place: usize,
-}
-
-/// Something that a source has given. It becomes a value within the event.
-enum Item {
     Record(Arc<RecordHeader>, Vec<Box<str>>),
-    Connection(u32),
-    Text(String),
-    Bytes(Vec<u8>),
 }
 
-impl Template {
-    fn of(call: QueuedCall, place: usize) -> Self {
-        Template { function: call.function, arguments: call.arguments.into(), place }
-    }
-}
-
-impl Item {
-    fn make(&self, worker: &mut Worker) -> Result<Value, RecordError> {
-        match self {
-            Item::Record(header, fields) => header.make(worker, fields.iter().map(|field| &**field)),
-            Item::Connection(id) => Ok(Value::connection(*id)),
-            Item::Text(text) => Ok(worker.text(text)),
-            Item::Bytes(bytes) => Ok(worker.bytes(bytes)),
-        }
-    }
-}
-
-impl Program {
-    /// Runs a call within an event, whose worker begins it here and has to [`end`] it.
-    fn execute(&self, event: &mut Event<'_>, function: FunctionId, arguments: &Arguments) -> EventResult {
-        with_worker(self, |worker| {
+impl Handler for Call {
+    fn run(&mut self, event: &mut Event<'_>) -> EventResult {
+        let program = &self.program;
+        with_worker(program, |worker| {
             worker.begin();
-            let arguments: Vec<Value> = match arguments {
+            let arguments: Vec<Value> = match &self.arguments {
                 Arguments::Values(roots) => roots.iter().map(Root::value).collect(),
-                Arguments::Item(template, item) => {
-                    let item =
-                        item.make(worker).map_err(|error| Interrupt::Error(Box::new(RecordFailure(error)) as _))?;
-                    let mut arguments: Vec<Value> = template.arguments.iter().map(Root::value).collect();
-                    arguments.insert(template.place, item);
-                    arguments
+                Arguments::Record(header, fields) => {
+                    let record = header.make(worker, fields.iter().map(|field| &**field));
+                    vec![record.map_err(|error| Interrupt::Error(Box::new(RecordFailure(error)) as _))?]
                 }
             };
             let (tx, context) = event.split();
-            let mut context = Effects { program: self, context, marks: Vec::new() };
-            match self.shared.vm.call::<Any>(tx, worker, function, &arguments, &mut context) {
+            let mut context = Effects { program, context, marks: Vec::new() };
+            match program.shared.vm.call::<Any>(tx, worker, self.function, &arguments, &mut context) {
                 Ok(_) => Ok(()),
                 Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
                 Err(Interruption::Retry) => Err(Interrupt::Abort(Abort::Retry)),
                 Err(Interruption::Failed(error)) => Err(Interrupt::Error(Box::new(ProgramFailure(error)) as _)),
             }
         })
-    }
-
-    /// Runs a call with something that a source has given, within an event that is not the call's own.
-    fn handle(&self, event: &mut Event<'_>, template: &Arc<Template>, item: Item) -> EventResult {
-        let program = self.clone();
-        event.on_commit(move || end(&program, true));
-        let program = self.clone();
-        event.on_abort(move || end(&program, false));
-        self.execute(event, template.function, &Arguments::Item(template.clone(), item))
-    }
-}
-
-impl Handler for Call {
-    fn run(&mut self, event: &mut Event<'_>) -> EventResult {
-        self.program.execute(event, self.function, &self.arguments)
     }
 
     fn aborted(&mut self) {
@@ -325,29 +247,28 @@ impl EventContext for Effects<'_> {
         self.context.number()
     }
 
-    fn each(&mut self, tx: &mut Attempt, source: EventSource, call: QueuedCall, place: usize) -> Result<(), Refusal> {
-        self.program.each(self.context, tx, source, Template::of(call, place))
+    fn each(&mut self, _: &mut Attempt, _: EventSource, _: QueuedCall, _: usize) -> Result<(), Refusal> {
+        Err(Fault::Other { message: "there are no sources of events here".to_owned() }.into())
     }
 
-    fn when(&mut self, tx: &mut Attempt, on: Condition, connection: u32, call: QueuedCall) -> Result<(), Refusal> {
-        self.program.when(tx, on, connection, Template::of(call, 0))
+    fn when(&mut self, _: &mut Attempt, _: Condition, connection: u32, _: QueuedCall) -> Result<(), Refusal> {
+        Err(Fault::no_connection(connection).into())
     }
 
-    fn send(&mut self, _: &mut Attempt, connection: u32, bytes: &[u8]) -> Result<(), Refusal> {
-        self.program.send(self.context, connection, bytes)
+    fn send(&mut self, _: &mut Attempt, connection: u32, _bytes: &[u8]) -> Result<(), Refusal> {
+        Err(Fault::no_connection(connection).into())
     }
 
-    fn receive(&mut self, tx: &mut Attempt, connection: u32) -> Result<Option<Vec<u8>>, Refusal> {
-        self.program.receive(tx, connection)
+    fn receive(&mut self, _: &mut Attempt, connection: u32) -> Result<Option<Vec<u8>>, Refusal> {
+        Err(Fault::no_connection(connection).into())
     }
 
     fn close(&mut self, connection: u32) -> Result<(), Fault> {
-        self.program.close(self.context, connection);
-        Ok(())
+        Err(Fault::no_connection(connection))
     }
 
     fn peer(&mut self, connection: u32) -> Result<String, Fault> {
-        self.program.peer(connection)
+        Err(Fault::no_connection(connection))
     }
 
     fn mark(&mut self) -> EffectMark {
