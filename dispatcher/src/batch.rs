@@ -30,7 +30,10 @@ use crate::task::Task;
 use crate::worker::Ending;
 
 /// A batch takes no longer than this, as far as is known.
-const SPAN: Duration = Duration::from_micros(4);
+const SPAN: Duration = Duration::from_micros(2);
+
+/// After so many windows without a loss more of a kind may be in a batch.
+const CLEAN: u32 = 8;
 
 /// How many kinds of events are told apart.
 pub(crate) const KINDS: usize = 64;
@@ -60,11 +63,13 @@ struct Window {
     cost: u32,
     /// How many may be in a batch as far as collisions are concerned.
     batch: u32,
+    /// Windows without a loss since the last one with any.
+    clean: u32,
 }
 
 impl Kinds {
     pub(crate) fn new(limit: u32) -> Self {
-        Kinds { windows: [Window { events: 0, lost: 0, cost: 0, batch: limit }; KINDS], limit }
+        Kinds { windows: [Window { events: 0, lost: 0, cost: 0, batch: limit, clean: 0 }; KINDS], limit }
     }
 
     /// How many events of this kind may be in one batch.
@@ -96,7 +101,14 @@ impl Kinds {
         let window = &mut self.windows[kind];
         let lost = window.lost;
         (window.events, window.lost) = (0, 0);
-        window.batch = if lost == 0 { (window.batch * 2).min(self.limit) } else { (window.batch / 2).max(1) };
+        if lost > 0 {
+            (window.batch, window.clean) = ((window.batch / 2).max(1), 0);
+        } else if window.batch < self.limit {
+            window.clean += 1;
+            if window.clean == CLEAN {
+                (window.batch, window.clean) = ((window.batch * 2).min(self.limit), 0);
+            }
+        }
         lost * 100 / WINDOW
     }
 }
