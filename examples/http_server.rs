@@ -113,7 +113,9 @@ fn session_of(cookie: &[u8]) -> Option<u64> {
 
 impl Connection {
     fn refuse(&self, io: &mut Io<'_>) -> Next {
-        io.event(|ev| ev.send(&self.outbox, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+        io.event(|ev| {
+            ev.send(&self.outbox, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        });
         Next::Close
     }
 }
@@ -139,7 +141,9 @@ impl Session for Connection {
             let Answer { status, body, session } = self.site.answer(ev, thread, path, session)?;
             let cookie = session.map_or(String::new(), |id| format!("Set-Cookie: session={id:016x}\r\n"));
             let length = body.len();
-            let text = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n{cookie}Content-Length: {length}\r\n\r\n{body}");
+            let text = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n{cookie}Content-Length: {length}\r\n\r\n{body}"
+            );
             ev.send(&self.outbox, text.as_bytes())
         });
         match ended {

@@ -59,7 +59,7 @@ impl Runner {
 
     fn release(&mut self) {
         let (unflushed, failures) = (&mut self.unflushed, &mut self.failures);
-        self.context.effects.release(&self.stdout, |output, appended| {
+        self.context.effects.release(&self.stdout, |output, _, appended| {
             if appended.to_flush {
                 unflushed.push(output.clone());
             }
@@ -113,7 +113,7 @@ impl Io<'_> {
     /// `body` is called once for each attempt.
     #[inline]
     pub fn event<T>(&mut self, body: impl FnMut(&mut Event<'_>) -> EventResult<T>) -> Ended<T> {
-        self.runner.context.begin_event(None);
+        self.runner.context.begin_event(None, 0);
         let shared = self.runner.queue.shared().clone();
         Additions::enter(&shared);
         let mut execution = Execution { runner: &mut *self.runner, body };
