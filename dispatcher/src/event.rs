@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use optimist_stm::attempt::{Attempt, Mode, Place};
 use optimist_stm::{Abort, Interrupt, Read, Tx};
 
-use crate::effects::{Effects, Mark, Output};
+use crate::effects::{Appended, Effects, Mark, Output};
 use crate::queue::Additions;
 use crate::task::{Handler, Options, Task};
 
@@ -119,6 +119,17 @@ impl Context {
         }
     }
 
+    /// Appends what the event has sent and written to its destinations, and says how many bytes that were.
+    #[inline]
+    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, Appended)) -> usize {
+        let mut sent = 0;
+        if !self.effects.sends.is_empty() {
+            let number = self.number();
+            sent = self.effects.sends.release(number);
+        }
+        sent + self.effects.release(stdout, report)
+    }
+
     pub(crate) fn mark(&self) -> EffectMark {
         EffectMark {
             output: self.effects.mark(),
@@ -200,7 +211,7 @@ impl<'a> Event<'a> {
     }
 
     /// What the event sends to connections.
-    pub(crate) fn sends(&mut self) -> &mut crate::server::Sends {
+    pub(crate) fn sends(&mut self) -> &mut crate::reactor::Sends {
         &mut self.context.effects.sends
     }
 

@@ -45,7 +45,6 @@ mod queue;
 pub mod reactor;
 mod report;
 mod run;
-pub mod server;
 mod sleep;
 mod task;
 mod timer;

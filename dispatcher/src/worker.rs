@@ -11,11 +11,11 @@ use optimist_stm::watch::Watch;
 use optimist_stm::{Abort, Interrupt, Stop, runtime};
 
 use crate::collisions::{Collisions, Counts, Held, Verdict};
-use crate::effects::Output;
 use crate::error::EventError;
 use crate::event::{Context, Event, Failure};
 use crate::order::{Local, Schedule};
 use crate::queue::Additions;
+use crate::reactor::{Poller, Runner};
 use crate::report::{Latencies, Live};
 use crate::run::{Run, STOP_TIME};
 use crate::sleep::Wake;
@@ -23,6 +23,9 @@ use crate::task::Task;
 
 /// After so many events a worker looks at timers, the time limit and output that waits to be flushed.
 const ROUND: u32 = 64;
+
+/// A worker that is busy with events turns to its connections after so long.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// Output of a busy run is written at the latest after so long.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
@@ -35,8 +38,11 @@ pub(crate) struct Worker<'r> {
     latencies: Latencies,
     rounds: u32,
     flushed: Instant,
-    /// Sockets to be written as soon as the running event is over.
-    soon: Vec<Output>,
+    /// Its share of the connections, and what it runs their events with.
+    poller: Option<Poller>,
+    runner: Runner,
+    /// When it last turned to them.
+    served: Instant,
     /// Events and losses of kinds, for [`Run::collisions`].
     counts: Counts,
 }
@@ -119,7 +125,8 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
 
 impl<'r> Worker<'r> {
     pub(crate) fn new(run: &'r Run, local: Local) -> Self {
-        let live = &run.lives[local.index];
+        let live = &*run.lives[local.index];
+        let runner = Runner::new(local.index, &run.shared, &run.lives[local.index], &run.config.stdout);
         let context = Context::new(local.index, run.config.seed, run.shared.numbers.clone());
         Worker {
             run,
@@ -129,19 +136,28 @@ impl<'r> Worker<'r> {
             latencies: Latencies::default(),
             rounds: 0,
             flushed: Instant::now(),
-            soon: Vec::new(),
+            poller: None,
+            runner,
+            served: Instant::now(),
             counts: Counts::default(),
         }
     }
 
     pub(crate) fn work(mut self) {
+        self.open_poller();
         while !self.run.control.is_stopping() {
             self.rounds += 1;
             if self.rounds >= ROUND {
                 self.look_around();
             }
             match self.next() {
-                Some(task) => self.execute(task),
+                Some(task) => {
+                    self.execute(task);
+                    if self.poller.is_some() && self.served.elapsed() > SLICE {
+                        self.poll(Duration::ZERO);
+                    }
+                }
+                None if self.poller.as_ref().is_some_and(Poller::has_work) => self.poll(Duration::ZERO),
                 None => {
                     if !self.idle() {
                         break;
@@ -149,8 +165,58 @@ impl<'r> Worker<'r> {
                 }
             }
         }
-        self.flush_sockets();
+        if let Some(poller) = self.poller.take() {
+            poller.end(&mut self.runner);
+            self.report_connections();
+        }
+        self.latencies.merge(&self.runner.latencies);
         self.run.add_latencies(&self.latencies);
+    }
+
+    /// Makes the worker's poller, once there is something to poll for.
+    fn open_poller(&mut self) {
+        if self.poller.is_none() && self.run.shared.reactor.get().is_some() {
+            let control = &self.run.control;
+            match Poller::new(&self.run.shared, &mut self.runner, || control.is_draining()) {
+                Ok(poller) => self.poller = Some(poller),
+                Err(error) => self.poller_failed(error),
+            }
+        }
+    }
+
+    /// Without a poller the worker would be deaf to its connections.
+    #[cold]
+    fn poller_failed(&mut self, error: std::io::Error) {
+        let label = crate::task::Label { name: Some("poller".into()), site: std::panic::Location::caller() };
+        self.report(EventError::source(label, format!("the system has no poller: {error}")), true);
+    }
+
+    /// Looks what has become ready and serves it.
+    fn poll(&mut self, timeout: Duration) {
+        if let Some(poller) = &mut self.poller {
+            match poller.wait(Some(timeout)) {
+                Ok(()) => self.serve(),
+                Err(error) => self.poller_failed(error),
+            }
+        }
+    }
+
+    /// Serves the connections that are ready.
+    fn serve(&mut self) {
+        if let Some(poller) = &mut self.poller {
+            poller.serve(&mut self.runner);
+            self.served = Instant::now();
+            if !self.runner.errors.is_empty() {
+                self.report_connections();
+            }
+        }
+    }
+
+    #[cold]
+    fn report_connections(&mut self) {
+        for error in std::mem::take(&mut self.runner.errors) {
+            self.report(error, false);
+        }
     }
 
     #[inline]
@@ -173,8 +239,9 @@ impl<'r> Worker<'r> {
         if self.run.deadline.is_some_and(|deadline| deadline <= now) {
             self.run.stop(STOP_TIME);
         }
-        if let Some(reactor) = self.run.shared.reactor.get() {
-            reactor.poll(&self.run.shared, Some(now), || true);
+        self.open_poller();
+        if now - self.served > SLICE {
+            self.poll(Duration::ZERO);
         }
         if now - self.flushed > FLUSH_INTERVAL {
             self.flushed = now;
@@ -195,21 +262,14 @@ impl<'r> Worker<'r> {
         errors.into_iter().for_each(|error| self.report(error, false));
     }
 
-    #[cold]
-    #[inline(never)]
-    fn flush_sockets(&mut self) {
-        for output in self.soon.drain(..) {
-            // A client that has gone is found when its socket is read.
-            let _ = output.flush();
-        }
-    }
-
     /// Nothing was found: sleeps until there may be something. False if the run is over.
     #[cold]
     fn idle(&mut self) -> bool {
         self.flush();
-        self.flush_sockets();
-        let sleep = &self.run.shared.sleep;
+        let run = self.run;
+        let sleep = &run.shared.sleep;
+        let roused = sleep.roused();
+        self.open_poller();
         sleep.announce();
         self.fire_timers();
         if let Some(task) = self.next() {
@@ -219,32 +279,35 @@ impl<'r> Worker<'r> {
             self.execute(task);
             return true;
         }
-        let deadline = self.run.shared.timers.earliest().into_iter().chain(self.run.deadline).min();
+        let deadline = run.shared.timers.earliest().into_iter().chain(run.deadline).min();
         let slept = Instant::now();
         self.live.sleeps.add(1);
-        let mut polling = false;
-        let mut wake = None;
-        if let Some(reactor) = self.run.shared.reactor.get() {
-            reactor.poll(&self.run.shared, deadline, || {
-                wake = sleep.begin_polling(self.run.workers(), || self.run.is_finished());
-                polling = wake.is_none();
-                polling
-            });
-        }
-        if polling {
-            wake = Some(sleep.end_polling());
-        }
-        let wake = wake.unwrap_or_else(|| sleep.wait(self.run.workers(), deadline, || self.run.is_finished()));
-        self.live.asleep_ns.add(u64::try_from(slept.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let wake = match &mut self.poller {
+            None => sleep.wait(run.workers(), roused, deadline, || run.is_finished()),
+            Some(poller) => match sleep.begin_polling(poller.mailbox(), run.workers(), || run.is_finished()) {
+                Some(wake) => wake,
+                None => {
+                    let deadline = deadline.into_iter().chain(poller.deadline()).min();
+                    let timeout = deadline.map(|deadline| deadline.saturating_duration_since(slept));
+                    let polled = poller.wait(timeout);
+                    let wake = sleep.end_polling(poller.mailbox());
+                    if let Err(error) = polled {
+                        self.poller_failed(error);
+                    }
+                    wake
+                }
+            },
+        };
+        let now = Instant::now();
+        self.live.asleep_ns.add(u64::try_from((now - slept).as_nanos()).unwrap_or(u64::MAX));
         match wake {
             Wake::Finished => return false,
             Wake::Time => self.look_around(),
             Wake::Work => {
-                if polling {
-                    self.fire_timers();
-                }
+                self.serve();
+                self.fire_timers();
                 if let Some(task) = self.next() {
-                    if !self.local.deque.is_empty() || !self.run.shared.inbox.is_empty() {
+                    if !self.local.deque.is_empty() || !run.shared.inbox.is_empty() {
                         sleep.notify();
                     }
                     self.execute(task);
@@ -317,11 +380,6 @@ impl<'r> Worker<'r> {
             }
         }
         let position = task.position;
-        // A connection with more messages waiting gets the answers together.
-        let goes_on = committed && self.context.again && self.soon.len() < 64;
-        if !self.soon.is_empty() && !goes_on {
-            self.flush_sockets();
-        }
         let mut over = Some(task);
         match outcome {
             Outcome::Committed => {
@@ -424,11 +482,8 @@ impl<'r> Worker<'r> {
     fn release(&mut self, task: &Task) {
         let run = self.run;
         let mut failed = Vec::new();
-        let soon = &mut self.soon;
-        let bytes = self.context.effects.release(&run.config.stdout, |output, appended| {
-            if appended.to_flush && appended.soon {
-                soon.push(output.clone());
-            } else if appended.to_flush {
+        let bytes = self.context.release(&run.config.stdout, |output, appended| {
+            if appended.to_flush {
                 run.note_unflushed(output);
             }
             if let Some(error) = appended.error {
