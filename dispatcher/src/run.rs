@@ -195,7 +195,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     execute(&run, locals);
 
     let mut put_back = run.withdrawn.lock().split_off(0);
-    put_back.sort_unstable_by_key(|task| task.position);
+    put_back.sort_by_key(|task| task.position);
     put_back.extend(run.collisions.iter().flat_map(Collisions::drain));
     put_back.extend(run.schedule.drain());
     shared.put_back(put_back);

@@ -106,7 +106,7 @@ impl Runner {
     #[inline]
     fn release(&mut self) {
         let (unflushed, mut failed) = (&mut self.unflushed, Vec::new());
-        let bytes = self.context.release(&self.stdout, |output, appended| {
+        let bytes = self.context.release(&self.stdout, |output, _, appended| {
             if appended.to_flush {
                 unflushed.push(output.clone());
             }
@@ -187,7 +187,7 @@ impl Io<'_> {
     #[inline]
     pub fn event<T>(&mut self, body: impl FnMut(&mut Event<'_>) -> EventResult<T>) -> Ended<T> {
         let runner = &mut *self.runner;
-        runner.context.begin_event(None);
+        runner.context.begin_event(None, 0);
         runner.events = runner.events.wrapping_add(1);
         let started = runner.events.is_multiple_of(SAMPLE).then(Instant::now);
         Additions::enter(&runner.shared);

@@ -355,11 +355,20 @@ pub(super) fn has_to_write() -> bool {
 #[derive(Default)]
 pub(crate) struct Sends {
     bytes: Vec<u8>,
-    /// Which part of `bytes` goes where: up to the position, from the one before.
-    segments: Vec<(Outbox, usize)>,
+    /// Which part of `bytes` goes where.
+    segments: Vec<Segment>,
     /// Events to be added when what was sent up to a position has been written.
     then: Vec<(usize, Task)>,
     locked: Vec<(u64, ArcMutexGuard<RawMutex, Buffer>)>,
+}
+
+/// From the end of the one before up to its own.
+#[derive(Debug)]
+struct Segment {
+    outbox: Outbox,
+    end: usize,
+    /// The number of the event that sends it.
+    event: u64,
 }
 
 impl fmt::Debug for Sends {
@@ -380,15 +389,16 @@ impl Sends {
         }
     }
 
-    fn append(&mut self, outbox: &Outbox, bytes: &[u8]) {
+    #[inline]
+    fn append(&mut self, event: u64, outbox: &Outbox, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         self.bytes.extend_from_slice(bytes);
         let end = self.bytes.len();
         match self.segments.last_mut() {
-            Some((last, until)) if last == outbox => *until = end,
-            _ => self.segments.push((outbox.clone(), end)),
+            Some(last) if last.outbox == *outbox && last.event == event => last.end = end,
+            _ => self.segments.push(Segment { outbox: outbox.clone(), end, event }),
         }
     }
 
@@ -399,10 +409,10 @@ impl Sends {
     pub(crate) fn roll_back_to(&mut self, mark: usize) {
         self.bytes.truncate(mark);
         self.then.retain(|(end, _)| *end <= mark);
-        while let Some((outbox, end)) = self.segments.pop() {
-            let start = self.segments.last().map_or(0, |segment| segment.1);
+        while let Some(last) = self.segments.pop() {
+            let start = self.segments.last().map_or(0, |segment| segment.end);
             if start < mark {
-                self.segments.push((outbox, end.min(mark)));
+                self.segments.push(Segment { end: last.end.min(mark), ..last });
                 break;
             }
         }
@@ -413,9 +423,9 @@ impl Sends {
     pub(crate) fn lock(&mut self) -> bool {
         match self.segments.as_slice() {
             [] => {}
-            [(only, _)] => self.locked.push((only.shared.id, only.shared.buffer.lock_arc())),
+            [only] => self.locked.push((only.outbox.id(), only.outbox.shared.buffer.lock_arc())),
             _ => {
-                let mut all: Vec<&Outbox> = self.segments.iter().map(|(outbox, _)| outbox).collect();
+                let mut all: Vec<&Outbox> = self.segments.iter().map(|segment| &segment.outbox).collect();
                 all.sort_unstable_by_key(|outbox| outbox.shared.id);
                 all.dedup_by_key(|outbox| outbox.shared.id);
                 self.locked.extend(all.into_iter().map(|outbox| (outbox.shared.id, outbox.shared.buffer.lock_arc())));
@@ -435,14 +445,16 @@ impl Sends {
         self.clear();
     }
 
-    /// Appends what the event of this number has sent to the outboxes, and unlocks them.
+    /// Appends what was sent to the outboxes, and unlocks them. Says how many bytes that were.
     #[inline]
-    pub(crate) fn release(&mut self, event: u64) -> usize {
-        let mut then = mem::take(&mut self.then).into_iter().peekable();
+    pub(crate) fn release(&mut self) -> usize {
         let mut start = 0;
-        for (outbox, end) in &self.segments {
-            let bytes = &self.bytes[start..*end];
+        for Segment { outbox, end, event } in &self.segments {
+            let (first, bytes) = (start, &self.bytes[start..*end]);
             start = *end;
+            if outbox.is_closed() {
+                continue;
+            }
             let id = outbox.shared.id;
             let buffer = if let [(_, buffer)] = self.locked.as_mut_slice() {
                 buffer
@@ -450,17 +462,18 @@ impl Sends {
                 let at = self.locked.binary_search_by_key(&id, |(id, _)| *id).expect("locked before the commit");
                 &mut self.locked[at].1
             };
-            if outbox.is_closed() {
-                while then.next_if(|(position, _)| *position <= *end).is_some() {}
-                continue;
-            }
-            let before = buffer.start + buffer.bytes.len() as u64;
             buffer.bytes.extend_from_slice(bytes);
             outbox.shared.waiting.store(buffer.bytes.len(), Ordering::Relaxed);
-            buffer.events.push_back((before + bytes.len() as u64, event));
-            while let Some((position, task)) = then.next_if(|(position, _)| *position <= *end) {
-                let from_end = (*end - position) as u64;
-                buffer.then.push_back((before + bytes.len() as u64 - from_end, task));
+            let position = buffer.start + buffer.bytes.len() as u64;
+            buffer.events.push_back((position, *event));
+            if !self.then.is_empty() {
+                let due = self.then.iter().take_while(|(at, _)| *at <= *end).count();
+                for (at, task) in self.then.drain(..due) {
+                    // Those that end before this part belong to an outbox that is closed.
+                    if at > first {
+                        buffer.then.push_back((position - (*end - at) as u64, task));
+                    }
+                }
             }
             if !buffer.noted {
                 buffer.noted = true;
@@ -481,11 +494,11 @@ impl Sends {
     fn waiting_for(&self, outbox: &Outbox) -> usize {
         let mut start = 0;
         let mut sum = 0;
-        for (other, end) in &self.segments {
-            if other == outbox {
-                sum += end - start;
+        for segment in &self.segments {
+            if segment.outbox == *outbox {
+                sum += segment.end - start;
             }
-            start = *end;
+            start = segment.end;
         }
         sum
     }
@@ -513,9 +526,9 @@ impl Event<'_> {
         if outbox.shared.datagrams {
             return self.fail("a datagram needs an address: see `send_to`");
         }
-        let sends = self.sends();
+        let (sends, number) = self.sends();
         sends.check(outbox, bytes.len())?;
-        sends.append(outbox, bytes);
+        sends.append(number, outbox, bytes);
         Ok(())
     }
 
@@ -536,7 +549,7 @@ impl Event<'_> {
         }
         let task = Task::new(Box::new(then), Location::caller());
         self.send(outbox, bytes)?;
-        let sends = self.sends();
+        let (sends, _) = self.sends();
         sends.then.push((sends.bytes.len(), task));
         Ok(())
     }
@@ -552,10 +565,10 @@ impl Event<'_> {
         if bytes.len() > DATAGRAM {
             return self.fail(format!("{} bytes do not fit into a datagram", bytes.len()));
         }
-        let sends = self.sends();
+        let (sends, number) = self.sends();
         sends.check(outbox, frame::HEAD + bytes.len())?;
-        sends.append(outbox, &frame::head(peer, bytes.len()));
-        sends.append(outbox, bytes);
+        sends.append(number, outbox, &frame::head(peer, bytes.len()));
+        sends.append(number, outbox, bytes);
         Ok(())
     }
 }
