@@ -11,7 +11,7 @@ use optimist_stm::attempt::{Attempt, Mode, Place};
 use optimist_stm::{Abort, Interrupt, Read, Tx};
 
 use crate::batch::Done;
-use crate::effects::{Effects, Mark, Output};
+use crate::effects::{Appended, Effects, Mark, Output};
 use crate::queue::Additions;
 use crate::record::{Entry, Locked, Origin};
 use crate::task::{Handler, Options, Task};
@@ -171,6 +171,13 @@ impl Context {
         }
     }
 
+    /// Appends what the event has sent and written to its destinations, and says how many bytes that were.
+    #[inline]
+    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, usize, Appended)) -> usize {
+        let sent = if self.effects.sends.is_empty() { 0 } else { self.effects.sends.release() };
+        sent + self.effects.release(stdout, report)
+    }
+
     pub(crate) fn mark(&self) -> EffectMark {
         EffectMark {
             output: self.effects.mark(),
@@ -251,9 +258,10 @@ impl<'a> Event<'a> {
         Event { tx: Tx::new(attempt), context, name }
     }
 
-    /// What the event sends to connections.
-    pub(crate) fn sends(&mut self) -> &mut crate::server::Sends {
-        &mut self.context.effects.sends
+    /// What the event sends to connections, and its number.
+    pub(crate) fn sends(&mut self) -> (&mut crate::reactor::Sends, u64) {
+        let number = self.context.number();
+        (&mut self.context.effects.sends, number)
     }
 
     /// The transaction alone.

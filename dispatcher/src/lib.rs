@@ -49,7 +49,6 @@ pub mod reactor;
 pub mod record;
 mod report;
 mod run;
-pub mod server;
 mod sleep;
 mod task;
 mod timer;

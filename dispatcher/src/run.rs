@@ -33,7 +33,7 @@ pub(crate) struct Control {
     reason: AtomicU8,
     draining: AtomicBool,
     /// The counters of the workers.
-    pub(crate) lives: Vec<CachePadded<Live>>,
+    pub(crate) lives: Vec<Arc<CachePadded<Live>>>,
     /// What workers have measured, handed over now and then.
     pub(crate) latencies: Mutex<Latencies>,
     /// Whose turn it is, under [`Order::Ordered`].
@@ -53,7 +53,12 @@ impl Control {
     }
 
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        // Release pairs with the acquire below: a worker that makes its poller after this sees it.
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// Totals over all workers.
@@ -98,11 +103,12 @@ impl Run {
 
     /// Whether the run is over when every worker sleeps.
     pub(crate) fn is_finished(&self) -> bool {
-        let draining = self.control.draining.load(Ordering::Relaxed);
+        let draining = self.control.is_draining();
         // Acquire pairs with the release of the last hold.
         let held = self.shared.holds.load(Ordering::Acquire) != 0;
         let served = self.shared.reactor.get().is_some_and(|reactor| !reactor.is_empty());
-        self.shared.inbox.is_empty() && (draining || (!held && !served && self.shared.timers.is_empty()))
+        let empty = self.shared.inbox.is_empty() && !served;
+        empty && (draining || (!held && self.shared.timers.is_empty()))
     }
 
     /// Deals with an error as the configuration says. Returns an event to be added that handles it, if that is what it says.
@@ -167,8 +173,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     let started = Instant::now();
     let replays = config.recording.as_ref().is_some_and(Recording::is_replayed);
     let workers = if replays { 1 } else { config.threads.max(1) };
-    let control =
-        Arc::new(Control { lives: (0..workers).map(|_| CachePadded::default()).collect(), ..Control::default() });
+    let control = Arc::new(Control { lives: (0..workers).map(|_| Arc::default()).collect(), ..Control::default() });
     {
         let mut current = shared.current.lock();
         assert!(current.is_none(), "the queue is being run already");
@@ -254,7 +259,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         None => {
             let blocked = shared.blocked();
             // A run that was drained leaves events waiting, as it leaves timers.
-            let drained = run.control.draining.load(Ordering::Relaxed);
+            let drained = run.control.is_draining();
             if blocked.is_empty() || drained { None } else { Some(RunErrorKind::Stuck(blocked)) }
         }
         some => some,

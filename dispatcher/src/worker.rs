@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 
 use crate::batch::{Batch, Done, Kinds};
 use crate::collisions::{Collisions, Held, Verdict};
-use crate::effects::Output;
 use crate::error::EventError;
 use crate::event::{Context, Event, EventResult, Failure};
 use crate::order::{Local, Schedule};
 use crate::queue::{Addition, Additions, Descent};
+use crate::reactor::{Poller, Runner};
 use crate::record::{Origin, Sink};
 use crate::report::{Latencies, Live};
 use crate::run::{Run, STOP_TIME};
@@ -27,6 +27,9 @@ use crate::task::{Handler, Task};
 
 /// After so many events a worker looks at timers, the time limit and output that waits to be flushed.
 const ROUND: u32 = 64;
+
+/// A worker that is busy with events turns to its connections after so long.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// Output of a busy run is written at the latest after so long.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
@@ -39,8 +42,11 @@ pub(crate) struct Worker<'r> {
     latencies: Latencies,
     rounds: u32,
     flushed: Instant,
-    /// Sockets to be written as soon as the running event is over.
-    soon: Vec<Output>,
+    /// Its share of the connections, and what it runs their events with.
+    poller: Option<Poller>,
+    runner: Runner,
+    /// When it last turned to them.
+    served: Instant,
     /// What is known about kinds of events.
     kinds: Kinds,
     /// Whether events may be run in batches.
@@ -174,7 +180,8 @@ fn recorded(
 
 impl<'r> Worker<'r> {
     pub(crate) fn new(run: &'r Run, local: Local) -> Self {
-        let live = &run.control.lives[local.index];
+        let live = &*run.control.lives[local.index];
+        let runner = Runner::new(local.index, &run.shared, &run.control.lives[local.index], &run.config.stdout);
         let context = Context::new(local.index, run.config.seed, run.shared.numbers.clone());
         Worker {
             run,
@@ -184,7 +191,9 @@ impl<'r> Worker<'r> {
             latencies: Latencies::default(),
             rounds: 0,
             flushed: Instant::now(),
-            soon: Vec::new(),
+            poller: None,
+            runner,
+            served: Instant::now(),
             kinds: Kinds::new(run.config.batch.max(1)),
             batches: run.config.batch > 1
                 && run.recorder.is_none()
@@ -196,13 +205,20 @@ impl<'r> Worker<'r> {
     }
 
     pub(crate) fn work(mut self) {
+        self.open_poller();
         while !self.run.control.is_stopping() {
             self.rounds += 1;
             if self.rounds >= ROUND {
                 self.look_around();
             }
             match self.next() {
-                Some(task) => self.execute_with_others(task),
+                Some(task) => {
+                    self.execute_with_others(task);
+                    if self.poller.is_some() && self.served.elapsed() > SLICE {
+                        self.poll(Duration::ZERO);
+                    }
+                }
+                None if self.poller.as_ref().is_some_and(Poller::has_work) => self.poll(Duration::ZERO),
                 None => {
                     if !self.idle() {
                         break;
@@ -211,13 +227,64 @@ impl<'r> Worker<'r> {
             }
         }
         self.apart.drain(..).rev().for_each(|task| self.run.withdraw(task));
-        self.flush_sockets();
+        if let Some(poller) = self.poller.take() {
+            poller.end(&mut self.runner);
+            self.report_connections();
+        }
         self.hand_over_latencies();
     }
 
     fn hand_over_latencies(&mut self) {
-        if self.latencies.queue.count() > 0 {
-            self.run.control.latencies.lock().merge(&std::mem::take(&mut self.latencies));
+        let mut latencies = std::mem::take(&mut self.latencies);
+        latencies.merge(&std::mem::take(&mut self.runner.latencies));
+        if latencies.queue.count() + latencies.run.count() > 0 {
+            self.run.control.latencies.lock().merge(&latencies);
+        }
+    }
+
+    /// Makes the worker's poller, once there is something to poll for.
+    fn open_poller(&mut self) {
+        if self.poller.is_none() && self.run.shared.reactor.get().is_some() {
+            let control = &self.run.control;
+            match Poller::new(&self.run.shared, &mut self.runner, || control.is_draining()) {
+                Ok(poller) => self.poller = Some(poller),
+                Err(error) => self.poller_failed(error),
+            }
+        }
+    }
+
+    /// Without a poller the worker would be deaf to its connections.
+    #[cold]
+    fn poller_failed(&mut self, error: std::io::Error) {
+        let label = crate::task::Label { name: Some("poller".into()), site: Location::caller() };
+        self.report(EventError::source(label, format!("the system has no poller: {error}")), true);
+    }
+
+    /// Looks what has become ready and serves it.
+    fn poll(&mut self, timeout: Duration) {
+        if let Some(poller) = &mut self.poller {
+            match poller.wait(Some(timeout)) {
+                Ok(()) => self.serve(),
+                Err(error) => self.poller_failed(error),
+            }
+        }
+    }
+
+    /// Serves the connections that are ready.
+    fn serve(&mut self) {
+        if let Some(poller) = &mut self.poller {
+            poller.serve(&mut self.runner);
+            self.served = Instant::now();
+            if !self.runner.errors.is_empty() {
+                self.report_connections();
+            }
+        }
+    }
+
+    #[cold]
+    fn report_connections(&mut self) {
+        for error in std::mem::take(&mut self.runner.errors) {
+            self.report(error, false);
         }
     }
 
@@ -241,8 +308,9 @@ impl<'r> Worker<'r> {
         if self.run.deadline.is_some_and(|deadline| deadline <= now) {
             self.run.stop(STOP_TIME);
         }
-        if let Some(reactor) = self.run.shared.reactor.get() {
-            reactor.poll(&self.run.shared, Some(now), || true);
+        self.open_poller();
+        if now - self.served > SLICE {
+            self.poll(Duration::ZERO);
         }
         if now - self.flushed > FLUSH_INTERVAL {
             self.flushed = now;
@@ -264,21 +332,14 @@ impl<'r> Worker<'r> {
         errors.into_iter().for_each(|error| self.report(error, false));
     }
 
-    #[cold]
-    #[inline(never)]
-    fn flush_sockets(&mut self) {
-        for output in self.soon.drain(..) {
-            // A client that has gone is found when its socket is read.
-            let _ = output.flush();
-        }
-    }
-
     /// Nothing was found: sleeps until there may be something. False if the run is over.
     #[cold]
     fn idle(&mut self) -> bool {
         self.flush();
-        self.flush_sockets();
-        let sleep = &self.run.shared.sleep;
+        let run = self.run;
+        let sleep = &run.shared.sleep;
+        let roused = sleep.roused();
+        self.open_poller();
         sleep.announce();
         self.fire_timers();
         if let Some(task) = self.next() {
@@ -288,32 +349,35 @@ impl<'r> Worker<'r> {
             self.execute_with_others(task);
             return true;
         }
-        let deadline = self.run.shared.timers.earliest().into_iter().chain(self.run.deadline).min();
+        let deadline = run.shared.timers.earliest().into_iter().chain(run.deadline).min();
         let slept = Instant::now();
         self.live.sleeps.add(1);
-        let mut polling = false;
-        let mut wake = None;
-        if let Some(reactor) = self.run.shared.reactor.get() {
-            reactor.poll(&self.run.shared, deadline, || {
-                wake = sleep.begin_polling(self.run.workers(), || self.run.is_finished());
-                polling = wake.is_none();
-                polling
-            });
-        }
-        if polling {
-            wake = Some(sleep.end_polling());
-        }
-        let wake = wake.unwrap_or_else(|| sleep.wait(self.run.workers(), deadline, || self.run.is_finished()));
-        self.live.asleep_ns.add(u64::try_from(slept.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let wake = match &mut self.poller {
+            None => sleep.wait(run.workers(), roused, deadline, || run.is_finished()),
+            Some(poller) => match sleep.begin_polling(poller.mailbox(), run.workers(), || run.is_finished()) {
+                Some(wake) => wake,
+                None => {
+                    let deadline = deadline.into_iter().chain(poller.deadline()).min();
+                    let timeout = deadline.map(|deadline| deadline.saturating_duration_since(slept));
+                    let polled = poller.wait(timeout);
+                    let wake = sleep.end_polling(poller.mailbox());
+                    if let Err(error) = polled {
+                        self.poller_failed(error);
+                    }
+                    wake
+                }
+            },
+        };
+        let now = Instant::now();
+        self.live.asleep_ns.add(u64::try_from((now - slept).as_nanos()).unwrap_or(u64::MAX));
         match wake {
             Wake::Finished => return false,
             Wake::Time => self.look_around(),
             Wake::Work => {
-                if polling {
-                    self.fire_timers();
-                }
+                self.serve();
+                self.fire_timers();
                 if let Some(task) = self.next() {
-                    if !self.local.deque.is_empty() || !self.run.shared.inbox.is_empty() {
+                    if !self.local.deque.is_empty() || !run.shared.inbox.is_empty() {
                         sleep.notify();
                     }
                     self.execute_with_others(task);
@@ -492,11 +556,6 @@ impl<'r> Worker<'r> {
                 self.kinds.time(task.site, started.elapsed());
             }
         }
-        // A connection with more messages waiting gets the answers together.
-        let goes_on = matches!(outcome, Outcome::Committed) && self.context.again && self.soon.len() < 64;
-        if !self.soon.is_empty() && !goes_on {
-            self.flush_sockets();
-        }
         self.settle(task, outcome);
         if ordered {
             debug_assert!(position < u64::MAX);
@@ -626,11 +685,8 @@ impl<'r> Worker<'r> {
     fn release(&mut self, tasks: &[Task], done: &[Done]) -> u64 {
         let run = self.run;
         let mut failed = Vec::new();
-        let soon = &mut self.soon;
-        let bytes = self.context.effects.release(&run.config.stdout, |output, end, appended| {
-            if appended.to_flush && appended.soon {
-                soon.push(output.clone());
-            } else if appended.to_flush {
+        let bytes = self.context.release(&run.config.stdout, |output, end, appended| {
+            if appended.to_flush {
                 run.note_unflushed(output);
             }
             if let Some(error) = appended.error {
