@@ -14,8 +14,8 @@
 //! Every request is one event. The sum is taken over accounts that others change meanwhile, and is right all the same.
 
 use httparse::{EMPTY_HEADER, Request, Status};
-use optimist::dispatcher::server::{Ended, Io, Next, Outbox, Reactor, Service, Session};
-use optimist::dispatcher::{Event, EventResult};
+use optimist::dispatcher::reactor::{Ended, Io, Limits, Next, Outbox, Service, Session};
+use optimist::dispatcher::{Event, EventResult, TransactionQueue};
 use optimist::stm::TVar;
 use optimist::stm::collections::TMap;
 
@@ -153,10 +153,12 @@ impl Session for Connection {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    let mut reactor = Reactor::new(Site::default()).signals();
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let address = reactor.listen(address.parse().map_err(std::io::Error::other)?)?;
+    let queue = TransactionQueue::default();
+    let address = queue.serve(Limits::default(), Site::default()).listen(address)?;
+    queue.drain_on_termination(std::time::Duration::from_secs(5))?;
     println!("ready on {address}");
-    reactor.run()
+    queue.run()?;
+    Ok(())
 }

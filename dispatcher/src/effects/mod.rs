@@ -24,7 +24,7 @@ use std::fmt::{self, Write as _};
 pub(crate) use output::{Appended, Locked};
 pub use output::{Memory, Output};
 
-use crate::server::Sends;
+use crate::reactor::Sends;
 
 /// The output of one attempt, not yet released.
 #[derive(Debug, Default)]
@@ -145,7 +145,6 @@ impl Effects {
     /// has to say, and the end of the part of the output that it is about.
     #[inline]
     pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, usize, Appended)) -> usize {
-        self.sends.release();
         if self.segments.is_empty() { 0 } else { self.release_segments(stdout, report) }
     }
 
