@@ -102,7 +102,6 @@ impl<A: Atomics> Domain<A> {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use super::*;
     use crate::attempt::Mode;
     use crate::check::explore::quietly;
     use crate::check::heap::{Heap, Session};
