@@ -13,14 +13,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// `condition`, which hardly ever holds: what depends on it is laid out apart, so that the usual way has no jumps.
 #[inline(always)]
 pub(crate) fn unlikely(condition: bool) -> bool {
-    #[cold]
-    #[inline(always)]
-    fn apart() {}
     if condition {
         apart();
     }
     condition
 }
+
+/// As [`unlikely`], for a condition that hardly ever does not hold.
+#[inline(always)]
+pub(crate) fn likely(condition: bool) -> bool {
+    if !condition {
+        apart();
+    }
+    condition
+}
+
+/// Tells the compiler that whatever leads here is unusual.
+#[cold]
+#[inline(always)]
+fn apart() {}
 
 /// One shared 64-bit word.
 pub trait Word: Send + Sync + Debug + 'static {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abort::Abort;
-use crate::atomics::{Atomics, Native, Word};
+use crate::atomics::{Atomics, Native, Word, unlikely};
 use crate::buffer::WriteBuffer;
 use crate::domain::{Domain, IDLE, NO_AGE, Slot};
 use crate::header::{Header, Owner};
@@ -340,23 +340,30 @@ impl<A: Atomics> Attempt<A> {
         &self.slot
     }
 
-    /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
+    /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes a snapshot. Whether the protocol that this
+    /// descriptor believes to be in force is.
+    ///
+    /// An empty transaction costs what its memory accesses cost, so each is made once.
     #[inline(always)]
-    pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
+    #[must_use]
+    pub(crate) fn enter(&mut self, mode: Mode) -> bool {
+        let domain = &*self.domain;
+        let now = domain.clock.load(Ordering::Acquire);
         // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
         if crate::mutant!(A, "transaction-not-published", true, false) {
             self.slot.active.store(now, Ordering::Relaxed);
         }
         A::light();
+        // Relaxed: the light fence orders it after the slot was published; see the rules in `runtime`.
+        let in_force = domain.regime.load(Ordering::Relaxed) == self.regime;
         // After the fence, so that what is known about them here is still known to the compiler in `begin`.
-        // The mode is hardly ever another one, and a store costs more than a comparison where a locked instruction follows.
-        if self.mode != mode {
+        // They hardly ever change, and a store costs more than a comparison where a locked instruction follows.
+        if unlikely([self.mode as u8, self.encumbered.into()] != [mode as u8, 0]) {
             self.mode = mode;
-        }
-        if self.encumbered {
             self.encumbered = false;
         }
         self.snapshot = now;
+        in_force
     }
 
     /// Runs `step`, which reads and then writes a shared word, without a locked instruction, if no other thread can run transactions: see
@@ -392,6 +399,15 @@ impl<A: Atomics> Attempt<A> {
     pub fn is_running(&self) -> bool {
         // Relaxed: only the owner writes it.
         self.slot.active.load(Ordering::Relaxed) != IDLE
+    }
+
+    /// After a commit: publishes that the transaction has ended, and counts it.
+    #[inline(always)]
+    pub(crate) fn leave_committed(&mut self) {
+        let slot = &*self.slot;
+        slot.counters.commits.increment();
+        // As in `leave`.
+        slot.active.store(IDLE, Ordering::Release);
     }
 
     /// Publishes that the transaction has ended.
@@ -442,12 +458,17 @@ impl<A: Atomics> Attempt<A> {
         let unsaved = self.held(seen).saved.write_field(place);
         // A boxed value is replaced by every write and must be noted each time.
         if (unsaved && crate::mutant!(A, "second-field-not-saved", true, false)) || drop.is_some() {
-            // SAFETY: as in `log_write`. Relaxed: as there.
-            let value = unsafe { place.field() }.load(Ordering::Relaxed);
-            self.undo.push(Undo { field: place.field, value });
-            if let Some(drop) = drop {
-                self.note_replaced(value, drop);
-            }
+            self.log_further(place, drop);
+        }
+    }
+
+    #[inline(never)]
+    fn log_further(&mut self, place: Place<A>, drop: Option<DropWord>) {
+        // SAFETY: as in `log_write`. Relaxed: as there.
+        let value = unsafe { place.field() }.load(Ordering::Relaxed);
+        self.undo.push(Undo { field: place.field, value });
+        if let Some(drop) = drop {
+            self.note_replaced(value, drop);
         }
     }
 
@@ -630,7 +651,7 @@ impl<A: Atomics> Attempt<A> {
     /// After a commit: hands the values over and forgets the age.
     #[inline(always)]
     pub(crate) fn tidy(&mut self) {
-        if self.untidy {
+        if unlikely(self.untidy) {
             self.tidy_up();
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::atomics::Atomics;
 use crate::attempt::{DropWord, Place};
+use crate::log::Log;
 
 /// A write kept back.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Write<A: Atomics> {
 /// roll-back removes.
 #[derive(Debug)]
 pub struct WriteBuffer<A: Atomics> {
-    writes: Vec<Write<A>>,
+    writes: Log<Write<A>>,
     /// Positions in `writes` plus one; 0 is empty. Power of two long, at most half full.
     table: Vec<u32>,
     /// Entries before this one were there at the last savepoint.
@@ -33,7 +34,7 @@ const SCAN: usize = 8;
 
 impl<A: Atomics> Default for WriteBuffer<A> {
     fn default() -> Self {
-        WriteBuffer { writes: Vec::new(), table: Vec::new(), floor: 0 }
+        WriteBuffer { writes: Log::default(), table: Vec::new(), floor: 0 }
     }
 }
 
@@ -53,8 +54,17 @@ impl<A: Atomics> WriteBuffer<A> {
     }
 
     /// Keeps back a write, and returns the value of an earlier one that it overwrites.
-    #[inline]
+    #[inline(always)]
     pub fn set(&mut self, place: Place<A>, value: u64, drop: Option<DropWord>) -> Option<u64> {
+        if self.writes.is_empty() {
+            self.writes.push(Write { place, value, drop });
+            return None;
+        }
+        self.set_another(place, value, drop)
+    }
+
+    #[inline]
+    fn set_another(&mut self, place: Place<A>, value: u64, drop: Option<DropWord>) -> Option<u64> {
         match self.find(place.field) {
             Some(index) if index >= self.floor => Some(std::mem::replace(&mut self.writes[index].value, value)),
             _ => {
@@ -79,8 +89,12 @@ impl<A: Atomics> WriteBuffer<A> {
         if !self.writes.is_empty() {
             self.writes.clear();
             // Emptied, not overwritten: a transaction must not pay for the largest one before it.
-            self.table.clear();
-            self.floor = 0;
+            if !self.table.is_empty() {
+                self.table.clear();
+            }
+            if self.floor != 0 {
+                self.floor = 0;
+            }
         }
     }
 

@@ -14,6 +14,8 @@
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
+use crate::atomics::unlikely;
+
 /// A log of entries that need no drop.
 #[derive(Debug)]
 #[repr(C)]
@@ -71,7 +73,7 @@ impl<T> Log<T> {
     /// Appends an entry. If there is no room, `make_room` makes some.
     #[inline(always)]
     pub(crate) fn push_or(&mut self, entry: T, make_room: impl FnOnce(&mut Self)) {
-        if self.end == self.limit {
+        if unlikely(self.end == self.limit) {
             make_room(self);
         }
         // SAFETY: there is room for one more.

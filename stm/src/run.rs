@@ -8,7 +8,7 @@ use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
 
 use crate::abort::Abort;
-use crate::atomics::{Atomics, Native, Word};
+use crate::atomics::{Atomics, Native, Word, likely};
 use crate::attempt::{Attempt, Mode};
 use crate::hooks::Anything;
 use crate::protocol::Protocol;
@@ -283,11 +283,7 @@ pub fn attempt<P: Protocol<A>, A: Atomics, R, E>(
     mode: Mode,
     body: &mut impl FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>,
 ) -> Result<R, Interrupt<E>> {
-    let now = tx.domain().clock.load(Ordering::Acquire);
-    tx.enter(mode, now);
-    // Relaxed: the light fence in `enter` orders it after the slot was published; see the rules in `runtime`.
-    let in_force = tx.domain().regime.load(Ordering::Relaxed) == tx.regime;
-    let begun = if in_force { P::begin(tx) } else { Err(Abort::Regime) };
+    let begun = if likely(tx.enter(mode)) { P::begin(tx) } else { Err(Abort::Regime) };
     if let Err(abort) = begun {
         // Nothing was begun, so nothing is rolled back.
         tx.leave();
@@ -319,8 +315,7 @@ pub fn attempt<P: Protocol<A>, A: Atomics, R, E>(
 /// After a commit: values are handed over, waiters woken.
 #[inline(always)]
 fn committed<A: Atomics>(tx: &mut Attempt<A>) {
-    tx.slot().counters.commits.increment();
-    tx.leave();
+    tx.leave_committed();
     tx.tidy();
 }
 

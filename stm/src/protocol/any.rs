@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Eager, Info, Protocol};
 use crate::abort::Abort;
-use crate::atomics::{Atomics, Native, Word};
+use crate::atomics::{Atomics, Native, Word, likely};
 use crate::attempt::{Attempt, DropWord, Place, Savepoint};
 use crate::clock::Gv1;
 use crate::watch::Watch;
@@ -103,7 +103,7 @@ impl Protocol<Native> for Any {
 
     #[inline(always)]
     fn begin(tx: &mut Attempt<Native>) -> Result<(), Abort> {
-        if tx.inlined { <Eager<Gv1>>::begin(tx) } else { (calls(tx).begin)(tx) }
+        if likely(tx.inlined) { <Eager<Gv1>>::begin(tx) } else { (calls(tx).begin)(tx) }
     }
 
     #[inline(always)]
@@ -112,7 +112,7 @@ impl Protocol<Native> for Any {
         let (field, header) = unsafe { (place.field(), place.header()) };
         // The fast path of `eager`, with its orderings.
         let value = field.load(Ordering::Acquire);
-        if Word::load(header, Ordering::Relaxed) <= tx.limit {
+        if likely(Word::load(header, Ordering::Relaxed) <= tx.limit) {
             tx.reads.push(place.header);
             return Ok(value);
         }
@@ -125,7 +125,7 @@ impl Protocol<Native> for Any {
         // SAFETY: the caller keeps the object alive.
         let (field, header) = unsafe { (place.field(), place.header()) };
         let value = field.load(Ordering::Acquire);
-        if Word::load(header, Ordering::Relaxed) <= tx.limit {
+        if likely(Word::load(header, Ordering::Relaxed) <= tx.limit) {
             return Ok(value);
         }
         // SAFETY: as above.
@@ -134,7 +134,7 @@ impl Protocol<Native> for Any {
 
     #[inline(always)]
     unsafe fn write(tx: &mut Attempt<Native>, place: Place, value: u64, drop: Option<DropWord>) -> Result<(), Abort> {
-        if tx.inlined {
+        if likely(tx.inlined) {
             // SAFETY: the caller keeps the object alive. The clock matters only when the snapshot is extended or the writes are
             // stamped, and those go through the table or agree for all clocks.
             return unsafe { <Eager<Gv1>>::write_or(tx, place, value, drop, write_slow) };

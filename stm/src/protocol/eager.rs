@@ -50,7 +50,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Info, Protocol};
 use crate::abort::Abort;
-use crate::atomics::{Atomics, Word};
+use crate::atomics::{Atomics, Word, likely, unlikely};
 use crate::attempt::{Attempt, DropWord, Lock, Mode, Place, Saved};
 use crate::clock::{Clock, Gv1};
 use crate::header::Header;
@@ -77,7 +77,7 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
         // The snapshot is the clock as it was read before the transaction published itself: the light fence in between also stands
         // between the clock and the headers, which `Deferred` needs.
         // An irrevocable transaction must lock what it reads, so every access goes the slow way.
-        tx.limit = if tx.mode == Mode::Irrevocable { 0 } else { tx.snapshot };
+        tx.limit = if unlikely(tx.mode == Mode::Irrevocable) { 0 } else { tx.snapshot };
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
         // Acquire pairs with the release of a write in place; see "Why one check suffices".
         let value = field.load(Ordering::Acquire);
         // Relaxed: ordered after the field by its acquire.
-        if header.load(Ordering::Relaxed) <= tx.limit {
+        if likely(header.load(Ordering::Relaxed) <= tx.limit) {
             tx.reads.push(place.header);
             return Ok(value);
         }
@@ -102,7 +102,7 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
         let (field, header) = unsafe { (place.field(), place.header()) };
         // As in `read`, without the log.
         let value = field.load(Ordering::Acquire);
-        if header.load(Ordering::Relaxed) <= tx.limit {
+        if likely(header.load(Ordering::Relaxed) <= tx.limit) {
             return Ok(value);
         }
         // SAFETY: as above.
@@ -169,7 +169,7 @@ impl<C: Clock> Eager<C> {
         let (field, header) = unsafe { (place.field(), place.header()) };
         let seen = Header(header.load(Ordering::Relaxed));
         if seen.0 <= tx.limit {
-            if tx.take(header, seen.0) {
+            if likely(tx.take(header, seen.0)) {
                 tx.log_write(place, seen.0, drop);
                 // Release pairs with the acquire in `read`.
                 field.store(value, Ordering::Release);
@@ -305,8 +305,8 @@ fn extend<A: Atomics, C: Clock>(tx: &mut Attempt<A>, version: u64) -> Result<(),
     Ok(())
 }
 
-/// Stamps and releases the written objects.
-#[inline]
+/// Stamps and releases the written objects. A call: inlined, it makes what is around it slower than the call costs.
+#[inline(never)]
 fn commit_writes<A: Atomics, C: Clock>(tx: &mut Attempt<A>) -> Result<(), Abort> {
     let stamp = C::stamp_for(tx);
     if !stamp.exclusive && tx.mode != Mode::Irrevocable {

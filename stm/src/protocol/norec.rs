@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Info, Protocol};
 use crate::abort::Abort;
-use crate::atomics::{Atomics, Word};
+use crate::atomics::{Atomics, Word, likely, unlikely};
 use crate::attempt::{Attempt, DropWord, Mode, Place, ValueRead};
 
 /// One sequence lock, [`Domain::sequence`](crate::domain::Domain::sequence): odd while a writer writes back.
@@ -33,12 +33,14 @@ impl<A: Atomics> Protocol<A> for Norec {
         in_place: false,
     };
 
-    #[inline]
+    #[inline(always)]
     fn begin(tx: &mut Attempt<A>) -> Result<(), Abort> {
         // Headers say nothing here, so every access goes through the protocol.
         tx.limit = 0;
-        tx.snapshot = even_sequence(tx)?;
-        if tx.mode == Mode::Irrevocable {
+        // Acquire: as in `even_sequence`.
+        let now = tx.domain().sequence.load(Ordering::Acquire);
+        tx.snapshot = if likely(now & 1 == 0) { now } else { even_sequence(tx)? };
+        if unlikely(tx.mode == Mode::Irrevocable) {
             take_sequence(tx)?;
         }
         Ok(())
@@ -79,44 +81,17 @@ impl<A: Atomics> Protocol<A> for Norec {
         revalidate(tx)
     }
 
-    #[inline]
+    #[inline(always)]
     fn commit(tx: &mut Attempt<A>) -> Result<(), Abort> {
         if tx.buffer.is_empty() {
             tx.values.clear();
-            if tx.mode == Mode::Irrevocable {
+            if unlikely(tx.mode == Mode::Irrevocable) {
                 release_sequence(tx);
             }
             return Ok(());
         }
-        if tx.mode != Mode::Irrevocable {
-            take_sequence(tx)?;
-        }
-        if crate::mutant!(A, "norec-released-before-write-back", false, true) {
-            release_sequence(tx);
-        }
-        for index in 0..tx.buffer.writes().len() {
-            let write = &tx.buffer.writes()[index];
-            // SAFETY: whoever wrote the field promised that the object stays allocated until the attempt ends.
-            let field = unsafe { write.place.field() };
-            let (value, drop) = (write.value, write.drop);
-            // Relaxed: this transaction holds the sequence lock.
-            let old = field.load(Ordering::Relaxed);
-            // Release pairs with the acquire in `read`.
-            field.store(value, Ordering::Release);
-            if let Some(drop) = drop {
-                tx.note_replaced(old, drop);
-            }
-        }
-        if crate::mutant!(A, "norec-released-before-write-back", true, false) {
-            release_sequence(tx);
-        }
-        A::light();
-        tx.notify_buffered();
-        tx.buffer.clear();
-        tx.values.clear();
-        Ok(())
+        write_back(tx)
     }
-
     fn rollback(tx: &mut Attempt<A>) {
         tx.buffer.clear();
         tx.values.clear();
@@ -126,7 +101,40 @@ impl<A: Atomics> Protocol<A> for Norec {
     }
 }
 
+/// Takes the sequence lock and writes the values back.
+#[inline(never)]
+fn write_back<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
+    if tx.mode != Mode::Irrevocable {
+        take_sequence(tx)?;
+    }
+    if crate::mutant!(A, "norec-released-before-write-back", false, true) {
+        release_sequence(tx);
+    }
+    for index in 0..tx.buffer.writes().len() {
+        let write = &tx.buffer.writes()[index];
+        // SAFETY: whoever wrote the field promised that the object stays allocated until the attempt ends.
+        let field = unsafe { write.place.field() };
+        let (value, drop) = (write.value, write.drop);
+        // Relaxed: this transaction holds the sequence lock.
+        let old = field.load(Ordering::Relaxed);
+        // Release pairs with the acquire in `read`.
+        field.store(value, Ordering::Release);
+        if let Some(drop) = drop {
+            tx.note_replaced(old, drop);
+        }
+    }
+    if crate::mutant!(A, "norec-released-before-write-back", true, false) {
+        release_sequence(tx);
+    }
+    A::light();
+    tx.notify_buffered();
+    tx.buffer.clear();
+    tx.values.clear();
+    Ok(())
+}
+
 /// The sequence while no writer is inside.
+#[inline(never)]
 fn even_sequence<A: Atomics>(tx: &Attempt<A>) -> Result<u64, Abort> {
     let sequence = &*tx.domain().sequence;
     let mut rounds = 0_u32;

@@ -1,5 +1,6 @@
 //! The rivals, one file each: an array of numbers and a way to run a body on it atomically.
 
+pub mod by_hand;
 pub mod fast_stm;
 pub mod lock;
 pub mod optimist;
