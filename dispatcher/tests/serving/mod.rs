@@ -92,10 +92,10 @@ impl Running {
     /// Drains the run, once it goes on.
     pub(crate) fn stop(&mut self) -> Report {
         let thread = self.thread.take().expect("stopped once");
-        while !thread.is_finished() {
+        until("the run has ended", || {
             self.queue().drain();
-            std::thread::sleep(Duration::from_millis(1));
-        }
+            thread.is_finished()
+        });
         thread.join().expect("the server panicked").expect("the run failed")
     }
 
