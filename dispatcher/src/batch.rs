@@ -76,7 +76,7 @@ impl Kinds {
     #[inline(always)]
     pub(crate) fn batch(&self, site: &'static Location<'static>) -> u32 {
         let window = &self.windows[kind(site)];
-        if window.cost == 0 { 1 } else { window.batch.min(SPAN.as_nanos() as u32 / window.cost) }
+        (SPAN.as_nanos() as u32).checked_div(window.cost).map_or(1, |fitting| window.batch.min(fitting))
     }
 
     /// Notes what an event took.
@@ -156,7 +156,11 @@ impl<'a> Batch<'a> {
         let hooks = self.context.on_abort.len();
         self.context.begin_part(self.tasks[index].lost);
         let handler = &mut self.tasks[index].handler;
-        let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&mut Event::new(tx, self.context, None))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            handler.run(&mut Event::new(tx, self.context, None))?;
+            tx.encumbered |= self.context.prepare().map_err(Interrupt::Error)?;
+            Ok(())
+        }));
         match outcome {
             Ok(Ok(())) => return Ok(true),
             Ok(Err(Interrupt::Abort(abort))) if !matches!(abort, Abort::Retry | Abort::Irrevocable) => {
@@ -182,10 +186,12 @@ impl Body<Native, (), Ending> for Batch<'_> {
         let count = if self.apart { 1 } else { self.tasks.len() };
         self.started = 1;
         match self.tasks[0].handler.run(&mut Event::new(tx, self.context, None)) {
-            Ok(()) => self.done.push(self.context.done()),
+            Ok(()) => {}
             Err(Interrupt::Abort(abort)) => return Err(Interrupt::Abort(abort)),
             Err(Interrupt::Error(failure)) => return Err(Interrupt::Error(Ending::Failed(failure))),
         }
+        tx.encumbered |= self.context.prepare().map_err(|failure| Interrupt::Error(Ending::Failed(failure)))?;
+        self.done.push(self.context.done());
         for index in 1..count {
             self.started += 1;
             if !self.run_next(tx, index)? {

@@ -30,6 +30,7 @@
 //! two attempts are enough. Queues are first in, first out, so an event that adds itself again and again keeps no other waiting.
 
 mod batch;
+mod child;
 mod collisions;
 mod combinators;
 mod config;
@@ -55,8 +56,9 @@ mod timer;
 pub mod transaction;
 mod worker;
 
+pub use child::ChildQueue;
 pub use config::{Config, ErrorHandler, OnError, Progress, Rest};
-pub use effects::Output;
+pub use effects::{Output, OutputFull, Participant};
 pub use error::{EventError, RunError};
 pub use event::{EffectMark, Event, EventResult, Failure};
 pub use histogram::Histogram;

@@ -157,12 +157,13 @@ impl Run {
     }
 
     /// Writes out what was released. Calls `failed` with what could not be written.
-    pub(crate) fn flush(&self, mut failed: impl FnMut(&Output, std::io::Error)) {
+    pub(crate) fn flush(&self, mut failed: impl FnMut(EventError)) {
         // Taken first, so that no lock is held while writing.
         let outputs = std::mem::take(&mut *self.unflushed.lock());
         for output in outputs {
-            if let Err(error) = output.flush() {
-                failed(&output, error);
+            if let Err((error, whose)) = output.flush_whose() {
+                let unknown = || crate::task::Label { name: Some("flush".into()), site: std::panic::Location::caller() };
+                failed(EventError::output(whose.unwrap_or_else(unknown), output.name(), error));
             }
         }
     }
@@ -216,10 +217,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     put_back.extend(run.collisions.iter().flat_map(Collisions::drain));
     put_back.extend(run.schedule.drain());
     shared.put_back(put_back);
-    run.flush(|output, error| {
-        let label = crate::task::Label { name: Some("end of the run".into()), site: std::panic::Location::caller() };
-        run.record(EventError::output(label, output.name(), error));
-    });
+    run.flush(|error| run.record(error));
     if let Some(recorder) = &run.recorder
         && let Err(error) = recorder.lock().flush()
     {

@@ -17,7 +17,7 @@ use crate::collisions::{Collisions, Held, Verdict};
 use crate::error::EventError;
 use crate::event::{Context, Event, EventResult, Failure};
 use crate::order::{Local, Schedule};
-use crate::queue::{Addition, Additions, Descent};
+use crate::queue::{Addition, Additions, Descent, Target};
 use crate::reactor::{Poller, Runner};
 use crate::record::{Origin, Sink};
 use crate::report::{Latencies, Live};
@@ -132,6 +132,7 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
                 <AnyProtocol as Protocol>::validate(tx)?;
             }
         }
+        tx.encumbered |= self.context.prepare().map_err(|failure| Interrupt::Error(Ending::Failed(failure)))?;
         if self.context.effects.lock(&self.run.config.stdout) {
             tx.encumbered = true;
         }
@@ -325,10 +326,7 @@ impl<'r> Worker<'r> {
 
     fn flush(&mut self) {
         let mut errors = Vec::new();
-        self.run.flush(|output, error| {
-            let label = crate::task::Label { name: Some("flush".into()), site: Location::caller() };
-            errors.push(EventError::output(label, output.name(), error));
-        });
+        self.run.flush(|error| errors.push(error));
         errors.into_iter().for_each(|error| self.report(error, false));
     }
 
@@ -685,35 +683,36 @@ impl<'r> Worker<'r> {
     fn release(&mut self, tasks: &[Task], done: &[Done]) -> u64 {
         let run = self.run;
         let mut failed = Vec::new();
-        let bytes = self.context.release(&run.config.stdout, |output, end, appended| {
+        let whose = |end| {
+            let index = done.iter().position(|done| end <= done.bytes).unwrap_or(0);
+            tasks[index].label()
+        };
+        let bytes = self.context.release(&run.config.stdout, &run.shared, whose, |output, appended| {
             if appended.to_flush {
                 run.note_unflushed(output);
             }
-            if let Some(error) = appended.error {
-                failed.push((end, output.clone(), error));
+            if let Some((error, whose)) = appended.error {
+                failed.push((whose, output.name(), error));
             }
         });
         if bytes != 0 {
             self.live.output_bytes.add(bytes as u64);
         }
-        for (end, output, error) in failed {
-            let whose = done.iter().position(|done| end <= done.bytes).unwrap_or(0);
-            self.report(EventError::output(tasks[whose].label(), output.name(), error), false);
+        for (whose, output, error) in failed {
+            self.report(EventError::output(whose.unwrap_or_else(|| tasks[0].label()), output, error), false);
         }
         let line = self.line(&tasks[0]);
         let descent = (line != 0).then(|| Descent::begin(line));
         let mut more = false;
         let local = &self.local;
         let added = Additions::release(|addition| match addition {
-            Addition { mut task, after: None, queue: None } => {
+            Addition { mut task, after: None, target: Target::Own } => {
                 if line != 0 {
                     task.origin = Descent::next().map_or(0, |origin| origin.0);
                 }
                 more |= run.schedule.add(&run.shared.inbox, local, task);
             }
-            Addition { task, after, queue } => {
-                queue.as_ref().map_or(&run.shared, |queue| queue.shared()).push(task, after);
-            }
+            other => other.deliver(&run.shared),
         });
         self.context.recording = None;
         if added != 0 {
@@ -723,6 +722,7 @@ impl<'r> Worker<'r> {
             }
         }
         self.context.on_abort.clear();
+        self.context.commit_participants();
         if !self.context.on_commit.is_empty() {
             self.call_commit_hooks(tasks, done);
         }
