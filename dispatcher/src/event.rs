@@ -13,6 +13,7 @@ use optimist_stm::{Abort, Interrupt, Read, Tx};
 
 use crate::batch::Done;
 use crate::effects::{Appended, Effects, Mark, Output, OutputFull, Participant};
+use crate::hotspot::HotSpot;
 use crate::queue::{Additions, Shared};
 use crate::record::{Entry, Locked, Origin};
 use crate::task::{Handler, Label, Options, Task};
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) participants: Vec<Box<dyn Participant>>,
     /// How many of them have been asked to prepare.
     prepared: usize,
+    /// What is known about the abort that the body has just returned.
+    pub(crate) lost: Option<HotSpot>,
     /// Run the same event again after it has committed.
     pub(crate) again: bool,
     /// How many attempts there have been, this one included.
@@ -279,6 +282,11 @@ unsafe impl Read for Event<'_> {
     unsafe fn read_word(&mut self, place: Place) -> optimist_stm::Result<u64> {
         // SAFETY: by the caller's promise.
         unsafe { self.tx.read_word(place) }
+    }
+
+    #[cold]
+    fn note_lost_at(&mut self, place: &'static Location<'static>) {
+        self.tx.note_lost_at(place);
     }
 }
 

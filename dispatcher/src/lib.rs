@@ -41,6 +41,7 @@ mod event;
 pub mod flowgraph;
 mod histogram;
 mod hold;
+mod hotspot;
 #[cfg(test)]
 mod loom_atomics;
 mod metrics;
@@ -63,6 +64,7 @@ pub use error::{EventError, RunError};
 pub use event::{EffectMark, Event, EventResult, Failure};
 pub use histogram::Histogram;
 pub use hold::Hold;
+pub use hotspot::HotSpot;
 pub use metrics::Metrics;
 pub use optimist_stm::{Abort, Interrupt, Kind, TVar};
 pub use order::Order;

@@ -30,8 +30,8 @@ pub(crate) use output::{Appended, Locked};
 pub use output::{Memory, Output, OutputFull};
 pub use participant::Participant;
 
-use crate::reactor::Sends;
 use crate::queue::Shared;
+use crate::reactor::Sends;
 use crate::task::{Label, Task};
 
 /// The output of one attempt, not yet released.

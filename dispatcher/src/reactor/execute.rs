@@ -107,14 +107,19 @@ impl Runner {
     fn release(&mut self) {
         let (unflushed, mut failed) = (&mut self.unflushed, Vec::new());
         let label = Label { name: Some("connection".into()), site: self.site };
-        let bytes = self.context.release(&self.stdout, &self.shared, |_| label.clone(), |output, appended| {
-            if appended.to_flush {
-                unflushed.push(output.clone());
-            }
-            if let Some((error, _)) = appended.error {
-                failed.push((output.name(), error));
-            }
-        });
+        let bytes = self.context.release(
+            &self.stdout,
+            &self.shared,
+            |_| label.clone(),
+            |output, appended| {
+                if appended.to_flush {
+                    unflushed.push(output.clone());
+                }
+                if let Some((error, _)) = appended.error {
+                    failed.push((output.name(), error));
+                }
+            },
+        );
         self.live.output_bytes.add(bytes as u64);
         for (output, error) in failed {
             self.errors.push(EventError::output(self.label(), output, error));
