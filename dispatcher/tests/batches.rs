@@ -47,7 +47,7 @@ fn event(n: u64, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> Event
                 ev.check(gate >= n)?;
             }
             32 => cells[17].set(ev, n)?,
-            40 if repeats < 2 => {
+            45 if repeats < 2 => {
                 repeats += 1;
                 ev.again();
             }
