@@ -72,7 +72,7 @@ fn day(threads: usize) -> Result<Day, Box<dyn Error>> {
     let own = till.clone();
     let pay = Host::new("pay", Some(1), HostKind::Transactional, move |call, arguments| {
         let amount = call.as_i64(arguments[0]).ok_or("an amount is an integer")?;
-        let tx = &mut Tx::new(call.attempt());
+        let tx: &mut Tx<'_> = &mut Tx::new(call.attempt());
         let sum = own.get(tx)? + amount;
         own.set(tx, sum)?;
         Ok(call.int(sum))
@@ -145,10 +145,10 @@ fn a_day_ends_the_same_on_any_number_of_threads() {
         assert_eq!(
             said,
             [
-                "shop.flow:12:20: ['sold_out', \"rum\"]",
-                "shop.flow:12:20: ['sold_out', \"tea\"]",
-                "shop.flow:24:5: still running after 1000000 steps",
-                "shop.flow:28:12: calls are nested more than 10000 deep",
+                "shop.flow:11:19: ['sold_out', \"rum\"]",
+                "shop.flow:11:19: ['sold_out', \"tea\"]",
+                "shop.flow:23:18: still running after 1000000 steps",
+                "shop.flow:27:12: calls are nested more than 10000 deep",
             ]
         );
     }

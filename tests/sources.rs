@@ -195,6 +195,56 @@ fn echo(client) {
     assert_eq!(server.stop(), "");
 }
 
+#[test]
+fn nothing_is_lost_of_those_who_leave_before_the_program_listens() {
+    let server = Server::start(
+        "late.flow",
+        r#"
+shared heard = map()
+
+fn main() {
+    for each client in connections("127.0.0.1:7000") add hello(client, 0)
+    for each client in connections("127.0.0.1:0") add hello(client, 1)
+    print("ready")
+}
+
+fn hello(client, delay) {
+    add listen(client) after random(8)
+}
+
+fn listen(client) {
+    heard[client] = []
+    for each line in lines(client) add said(client, line)
+    when closed(client) add gone(client)
+}
+
+fn said(client, line) {
+    heard[client] = concat(heard[client], [line])
+}
+
+fn gone(client) {
+    print(heard[client])
+}
+"#,
+    );
+    let mut waiting = Vec::new();
+    for round in 0..30 {
+        let mut client = server.client();
+        client.say("one\ntw");
+        if round % 3 == 0 {
+            std::thread::sleep(Duration::from_millis(round / 3));
+        }
+        client.say("o\nthree");
+        if round % 2 == 0 {
+            waiting.push(client);
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    drop(waiting);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.stop(), "[\"one\", \"two\", \"three\"]\n".repeat(30));
+}
+
 const COUNT: &str = r#"
 shared lines = 0
 shared letters = 0

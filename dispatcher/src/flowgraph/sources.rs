@@ -4,12 +4,14 @@
 //! waits to be received. Both are transactional, so that whatever an event says about a connection is undone if the event is, and an event that
 //! waits for input is woken by it.
 //!
-//! 1. Input stays with the connection until the program has said what is to become of it: lines, chunks, or to be received.
-//! 2. Lines and chunks are handled one after the other, each by an event of its own, in the order in which they have arrived.
-//! 3. What is to be received goes into an inbox of limited size, from which any event may take it.
-//! 4. Whoever waits for the end is told after the last line.
-//! 5. An event that fails ends its connection, and counts as every event that fails.
+//! 1. As long as the program has not said that it wants lines or chunks, input goes into an inbox of limited size, from which any event may
+//!    receive it.
+//! 2. Lines and chunks are handled one after the other, in the order in which they have arrived: those that lie in the inbox first, by one
+//!    event, and then each by an event of its own.
+//! 3. Whoever waits for the end is told after the last line.
+//! 4. An event that fails ends its connection, and counts as every event that fails.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +21,6 @@ use optimist_flowgraph::vm::{Condition, EventSource, Input, Refusal};
 use optimist_stm::attempt::Attempt;
 use optimist_stm::{Abort, Interrupt, TVar, Tx};
 use parking_lot::Mutex;
-use std::collections::HashMap;
 
 use super::{Item, Program, Template};
 use crate::event::{Context, Event, EventResult, Hook};
@@ -92,15 +93,44 @@ struct Wants {
 /// What becomes of a connection's input.
 #[derive(Clone, Default)]
 enum Use {
-    /// Nobody has said so yet.
+    /// It is kept until it is received.
     #[default]
-    Unknown,
+    Kept,
     Lines(Arc<Template>),
     Chunks(Arc<Template>),
-    Inbox,
 }
 
 impl Peer {
+    /// Handles what lies in the inbox and this, which comes after it, as the program wants it. Of lines, what is not complete stays in the
+    /// inbox, unless nothing comes after it.
+    fn handle(&self, program: &Program, ev: &mut Event<'_>, wants: &Wants, more: &[u8], last: bool) -> EventResult {
+        let mut all = self.inbox.get(ev)?;
+        if all.is_empty() && more.is_empty() {
+            return Ok(());
+        }
+        Arc::make_mut(&mut all).extend_from_slice(more);
+        let kept = match &wants.input {
+            Use::Kept => &all[..],
+            Use::Chunks(template) => {
+                program.handle(ev, template, Item::Bytes(all.to_vec()))?;
+                &[]
+            }
+            Use::Lines(template) => {
+                let mut rest = &all[..];
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    program.handle(ev, template, Item::Text(line(&rest[..end])))?;
+                    rest = &rest[end + 1..];
+                }
+                if last && !rest.is_empty() {
+                    program.handle(ev, template, Item::Text(line(rest)))?;
+                    rest = &[];
+                }
+                rest
+            }
+        };
+        Ok(self.inbox.set(ev, Arc::new(kept.to_vec()))?)
+    }
+
     fn change(&self, tx: &mut Tx<'_>, change: impl FnOnce(&mut Wants)) -> Result<(), Abort> {
         let mut wants = Wants::clone(&*self.wants.get(tx)?);
         change(&mut wants);
@@ -161,31 +191,22 @@ enum Made {
 impl Stream {
     fn turn(&self, ev: &mut Event<'_>, input: &[u8]) -> EventResult<Made> {
         let wants = self.peer.wants.get(ev)?;
+        let waiting = self.peer.inbox.get(ev)?.len();
         match &wants.input {
-            Use::Unknown => Err(Interrupt::Abort(Abort::Retry)),
-            Use::Lines(template) => {
+            Use::Lines(template) if waiting == 0 => {
                 let Some(end) = input.iter().position(|byte| *byte == b'\n') else { return Ok(Made::Incomplete) };
                 self.program.handle(ev, template, Item::Text(line(&input[..end])))?;
-                Ok(Made::Took(end + 1))
+                return Ok(Made::Took(end + 1));
             }
-            Use::Chunks(template) => {
-                self.program.handle(ev, template, Item::Bytes(input.to_vec()))?;
-                Ok(Made::Took(input.len()))
-            }
-            Use::Inbox => {
-                let mut inbox = self.peer.inbox.get(ev)?;
-                if inbox.len() >= LONGEST {
-                    return Err(Interrupt::Abort(Abort::Retry));
-                }
-                Arc::make_mut(&mut inbox).extend_from_slice(input);
-                self.peer.inbox.set(ev, inbox)?;
-                if !wants.when_readable.is_empty() {
-                    wants.when_readable.iter().for_each(|call| self.program.queue_now(call));
-                    self.peer.change(ev, |wants| wants.when_readable.clear())?;
-                }
-                Ok(Made::Took(input.len()))
-            }
+            Use::Kept if waiting >= LONGEST => return Err(Interrupt::Abort(Abort::Retry)),
+            Use::Lines(_) if waiting >= LONGEST => return ev.fail("a line is too long"),
+            _ => self.peer.handle(&self.program, ev, &wants, input, false)?,
         }
+        if !wants.when_readable.is_empty() {
+            wants.when_readable.iter().for_each(|call| self.program.queue_now(call));
+            self.peer.change(ev, |wants| wants.when_readable.clear())?;
+        }
+        Ok(Made::Took(input.len()))
     }
 }
 
@@ -250,9 +271,7 @@ struct Over {
 impl Handler for Over {
     fn run(&mut self, ev: &mut Event<'_>) -> EventResult {
         let wants = self.peer.wants.get(ev)?;
-        if let (Use::Lines(template), false) = (&wants.input, self.rest.is_empty()) {
-            self.program.handle(ev, template, Item::Text(line(&self.rest)))?;
-        }
+        self.peer.handle(&self.program, ev, &wants, &self.rest, true)?;
         self.peer.ended.set(ev, true)?;
         let waiting = wants.when_readable.iter().chain(&wants.when_closed);
         waiting.for_each(|call| self.program.queue_now(call));
@@ -262,6 +281,17 @@ impl Handler for Over {
             ev.on_commit(move || program.shared.connections.remove(id));
         }
         Ok(())
+    }
+}
+
+/// Handles what a connection had in its inbox before the program said what it wants.
+struct CatchUp(Program, Arc<Peer>);
+
+impl Handler for CatchUp {
+    fn run(&mut self, ev: &mut Event<'_>) -> EventResult {
+        let CatchUp(program, peer) = self;
+        let (wants, last) = (peer.wants.get(ev)?, peer.ended.get(ev)?);
+        peer.handle(program, ev, &wants, &[], last)
     }
 }
 
@@ -298,11 +328,11 @@ impl Program {
             Input::Connection(id) => {
                 let Some(peer) = self.shared.connections.get(id) else { return Ok(()) };
                 let tx = &mut Tx::new(tx);
-                if matches!(peer.wants.get(tx)?.input, Use::Inbox) {
-                    let message = "what arrives on this connection is received already".to_owned();
-                    return Err(Fault::Other { message }.into());
-                }
                 peer.change(tx, |wants| wants.input = input)?;
+                if !peer.inbox.get(tx)?.is_empty() {
+                    let catch_up = Box::new(CatchUp(self.clone(), peer));
+                    Additions::push(Task::new(catch_up, std::panic::Location::caller()), None);
+                }
             }
             Input::File(name) => {
                 let server = self.serve(Kind::Input(input))?;
@@ -347,12 +377,7 @@ impl Program {
         let call = Arc::new(call);
         peer.change(tx, |wants| match on {
             Condition::Closed => wants.when_closed.push(call),
-            Condition::Readable => {
-                if matches!(wants.input, Use::Unknown) {
-                    wants.input = Use::Inbox;
-                }
-                wants.when_readable.push(call);
-            }
+            Condition::Readable => wants.when_readable.push(call),
         })?;
         Ok(())
     }
@@ -368,7 +393,7 @@ impl Program {
     /// See [`EventContext::receive`](optimist_flowgraph::vm::EventContext::receive).
     pub(super) fn receive(&self, context: &mut Context, tx: &mut Attempt, id: u32) -> Result<Option<Vec<u8>>, Refusal> {
         let Some(peer) = self.shared.connections.get(id) else { return Ok(Some(Vec::new())) };
-        let tx = &mut Tx::new(tx);
+        let tx: &mut Tx<'_> = &mut Tx::new(tx);
         let inbox = peer.inbox.get(tx)?;
         if !inbox.is_empty() {
             peer.inbox.set(tx, Arc::default())?;
@@ -380,16 +405,6 @@ impl Program {
         }
         if peer.ended.get(tx)? {
             return Ok(Some(Vec::new()));
-        }
-        if matches!(peer.wants.get(tx)?.input, Use::Unknown) {
-            peer.change(tx, |wants| wants.input = Use::Inbox)?;
-            // Whoever waits for the input by `retry` is undone, and must get it all the same.
-            context.on_abort.push(Hook(Box::new(move || {
-                let _ = optimist_stm::atomically(|tx| match peer.wants.get(tx)?.input {
-                    Use::Unknown => peer.change(tx, |wants| wants.input = Use::Inbox),
-                    _ => Ok(()),
-                });
-            })));
         }
         Ok(None)
     }
