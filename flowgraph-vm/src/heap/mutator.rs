@@ -8,7 +8,9 @@
 //! 3. An object is fresh when it lies in the current run behind the place where the event (or the last savepoint) found the cursor,
 //!    or in a block that this event took empty. "Not fresh" is always a safe answer: it costs a barrier. A savepoint
 //!    makes everything not fresh, since from then on writes must be undone one by one.
-//! 4. A collection in the middle of an event ends all this for what exists: survivors are no longer fresh, and the runs are forgotten.
+//! 4. What was found out about an object in an attempt (that reading it needs no further log entry, that it is fresh) is remembered in two
+//!    small tables, which are emptied when it may not hold any more: at the next attempt, after a collection, and what is fresh at a savepoint.
+//! 5. A collection in the middle of an event ends all this for what exists: survivors are no longer fresh, and the runs are forgotten.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::*};
@@ -17,11 +19,13 @@ use parking_lot::Mutex;
 
 use super::block::{BLOCK, Block, LINE, Run};
 use super::{Heap, Kind, Meta, MutatorShared, Object, Root, RootShard, state};
-use crate::barrier;
+use crate::barrier::{self, Owner};
 use crate::flowgraph::fault::Fault;
 
 /// Objects above this size have memory of their own.
 const LARGE: usize = BLOCK / 4;
+/// Places in the tables of what is known about objects used lately.
+const KNOWN: usize = 32;
 /// Back edges and calls between two looks at the world.
 pub(crate) const FUEL: i64 = 4096;
 /// The rest of a run is kept for later when it is at least so large.
@@ -43,6 +47,14 @@ pub struct Mutator {
     pub(crate) has_frozen: bool,
     /// See [`Mutator::is_pressed`].
     pressed: bool,
+    /// Whose locks the running attempt may read and write through without asking its protocol.
+    pub(crate) owner: Owner,
+    /// Objects whose next read by this attempt needs no entry in the log, each at the place that its address gives.
+    known: [usize; KNOWN],
+    /// Objects that were found fresh.
+    known_fresh: [usize; KNOWN],
+    /// Whether there is anything in these two tables.
+    knows_any: bool,
     /// Back edges and calls until the next safepoint poll.
     pub(crate) fuel: i64,
     /// The cursor at the beginning of the event.
@@ -79,6 +91,10 @@ impl Mutator {
             in_event: false,
             has_frozen: false,
             pressed: false,
+            owner: Owner::NOBODY,
+            known: [0; KNOWN],
+            known_fresh: [0; KNOWN],
+            knows_any: false,
             fuel: FUEL,
             saved: Run { start: 0, end: 0 },
             taken: Vec::new(),
@@ -111,6 +127,42 @@ impl Mutator {
         self.escaped = false;
         self.has_frozen = false;
         self.event_bytes = 0;
+        self.owner = Owner::NOBODY;
+        if self.knows_any {
+            self.forget_known();
+        }
+    }
+
+    fn forget_known(&mut self) {
+        self.known = [0; KNOWN];
+        self.known_fresh = [0; KNOWN];
+        self.knows_any = false;
+    }
+
+    /// Whether a read of the object needs no entry in the attempt's log, so far as is remembered.
+    #[inline(always)]
+    pub(crate) fn knows(&self, object: Object) -> bool {
+        self.known[known_place(object)] == object.address()
+    }
+
+    /// Whether the object is fresh, so far as is remembered.
+    #[inline(always)]
+    pub(crate) fn knows_as_fresh(&self, object: Object) -> bool {
+        self.known_fresh[known_place(object)] == object.address()
+    }
+
+    /// Remembers that reads of the object need no further entry in the log, in this attempt.
+    #[inline]
+    pub(crate) fn note_known(&mut self, object: Object) {
+        self.known[known_place(object)] = object.address();
+        self.knows_any = true;
+    }
+
+    /// Remembers that the object is fresh.
+    #[inline]
+    pub(crate) fn note_fresh(&mut self, object: Object) {
+        self.known_fresh[known_place(object)] = object.address();
+        self.note_known(object);
     }
 
     #[inline]
@@ -142,6 +194,7 @@ impl Mutator {
         self.taken.clear();
         self.spare.clear();
         self.block = None;
+        self.forget_known();
     }
 
     /// Ends an event whose transaction has committed or has been rolled back. May collect.
@@ -206,6 +259,7 @@ impl Mutator {
         self.fresh_start = self.cursor;
         self.fresh_size = self.limit - self.cursor;
         self.serial = 0;
+        self.known_fresh = [0; KNOWN];
     }
 
     /// Whether an event has begun and not ended.
@@ -371,6 +425,12 @@ impl Mutator {
         }
         self.shared.roots.root(value)
     }
+}
+
+/// Where the tables keep an object. Objects in a row, and the parts of an array's neighbouring rows, come to lie in different places.
+#[inline(always)]
+fn known_place(object: Object) -> usize {
+    object.address() / 32 % KNOWN
 }
 
 /// Puts the meta word (and the header, if the kind has one) where an object begins.
