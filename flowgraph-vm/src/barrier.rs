@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 pub use optimist_stm::abort::Abort;
 pub use optimist_stm::attempt::{Attempt, Savepoint};
@@ -152,10 +152,16 @@ pub(crate) fn write_quickly<P: Protocol>(
         return Ok(true);
     }
     // SAFETY: as in `read_quickly`. Relaxed: only this thread can make it say what is asked for.
-    if Header(unsafe { &*object.header() }.load(Relaxed)).is_held_by(heap.owner) {
-        return write_held::<P>(tx, object, index, bits).map(|()| true);
+    let header = Header(unsafe { &*object.header() }.load(Relaxed));
+    if !header.is_held_by(heap.owner) {
+        return Ok(false);
     }
-    Ok(false)
+    if tx.may_overwrite(header, place(object, index)) {
+        // Release pairs with the acquire of a read, as in the protocols.
+        object.field(index).store(bits, Release);
+        return Ok(true);
+    }
+    write_held::<P>(tx, object, index, bits).map(|()| true)
 }
 
 /// Writes a field of an object that this attempt holds. Not inlined, so that the interpreter's loop keeps its registers.

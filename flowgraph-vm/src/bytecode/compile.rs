@@ -44,6 +44,7 @@ pub(crate) fn compile(
     start: BlockId,
     given: &[VarId],
     constants: &[Value],
+    fuse: bool,
 ) -> Result<Code, TooManyVariables> {
     let function = &program.functions[id.index()];
     let analysis = Analysis::new(function, start, given);
@@ -52,6 +53,7 @@ pub(crate) fn compile(
         program,
         function,
         constants,
+        fuse,
         analysis,
         layout,
         words: Vec::new(),
@@ -195,6 +197,8 @@ struct Compiler<'a> {
     program: &'a Program,
     function: &'a Function,
     constants: &'a [Value],
+    /// Whether instructions may be fused.
+    fuse: bool,
     analysis: Analysis,
     layout: Layout,
     words: Vec<Instruction>,
@@ -243,7 +247,9 @@ impl<'a> Compiler<'a> {
                 set.insert(target);
             }
         }
-        fuse::chains(&mut self.words, &emitted);
+        if self.fuse {
+            fuse::chains(&mut self.words, &emitted);
+        }
         if fused {
             self.site = Site { block: id, op: plain as u32 };
             self.fused_end(id, block, next);
@@ -291,7 +297,9 @@ impl<'a> Compiler<'a> {
             let jump = self.starts[target.index()] as i32 - (place as i32 + 1);
             self.words[place].set_immediate(jump);
         }
-        fuse::steps(&mut self.words);
+        if self.fuse {
+            fuse::steps(&mut self.words);
+        }
         let starts = &self.starts;
         let switches = self.switches.iter().map(|(place, cases)| {
             let jump = |target: BlockId| starts[target.index()] as i32 - (*place as i32 + 1);

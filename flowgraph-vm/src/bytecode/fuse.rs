@@ -56,12 +56,15 @@ fn link(words: &mut [Instruction], block: &[Emitted], last: usize) -> Option<usi
         words[word].set_opcode(opcode);
         return Some(next);
     }
-    // An element, and arithmetic on the chain and on it.
-    let (after, element) = (next + 1, words[word].a());
+    // An element, its index perhaps stepped before, and arithmetic on the chain and on it.
+    let step = (words[word].opcode() == Opcode::AddSmall && words[word].a() != result).then_some(word);
+    let next = next + usize::from(step.is_some());
+    let (index, after) = (block.get(next)?.word?, next + 1);
     let arithmetic = block.get(after)?.word?;
-    if words[word].opcode() != Opcode::Index || block[last].user != Some(after) || block[next].user != Some(after) {
+    if words[index].opcode() != Opcode::Index || block[last].user != Some(after) || block[next].user != Some(after) {
         return None;
     }
+    let element = words[index].a();
     let pair = &mut words[arithmetic];
     let fused = match pair.opcode() {
         Opcode::Add => Opcode::IndexAddOn,
@@ -73,7 +76,10 @@ fn link(words: &mut [Instruction], block: &[Emitted], last: usize) -> Option<usi
         pair.swap_operands();
     }
     debug_assert!(pair.b() == result && pair.c() == element);
-    words[word].set_opcode(fused);
+    words[index].set_opcode(fused);
+    if let Some(step) = step {
+        words[step].set_opcode(Opcode::AddSmallOn);
+    }
     Some(after)
 }
 

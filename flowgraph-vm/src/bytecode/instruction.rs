@@ -76,6 +76,7 @@ instructions! {
     SubFromOn "Sub in a chain of floats, which c comes from.";
     MulOn "Mul in a chain of floats, which b comes from.";
     DivOn "Div in a chain of floats, which b comes from.";
+    AddSmallOn "AddSmall in a chain of floats, which it has no part in: it steps an index.";
     IndexAddOn "Index and the Add that follows, in a chain of floats, which the Add's b comes from; its c is the element.";
     IndexSubOn "Index and the Sub that follows, in a chain of floats, which the Sub's b comes from; its c is the element.";
     IndexMulOn "Index and the Mul that follows, in a chain of floats, which the Mul's b comes from; its c is the element.";

@@ -27,7 +27,7 @@ const LARGE: usize = BLOCK / 4;
 /// Places in the tables of what is known about objects used lately.
 const KNOWN: usize = 32;
 /// Back edges and calls between two looks at the world.
-pub(crate) const FUEL: i64 = 4096;
+const FUEL: i64 = 4096;
 /// The rest of a run is kept for later when it is at least so large.
 const WORTH_KEEPING: usize = 2 * LINE;
 
@@ -57,12 +57,16 @@ pub struct Mutator {
     knows_any: bool,
     /// Back edges and calls until the next safepoint poll.
     pub(crate) fuel: i64,
+    /// What `fuel` was when it was last set, less what was taken away so that the poll comes at once.
+    given: i64,
     /// The cursor at the beginning of the event.
     saved: Run,
     /// The runs that the event took after the one it began in.
     taken: Vec<Run>,
-    /// Bytes in them, and in large objects.
+    /// Bytes in all that the event took, collected since or not, and in large objects.
     event_bytes: usize,
+    /// With more than so many it is to be polled at once.
+    event_limit: usize,
     /// Free runs that belong to this thread.
     spare: Vec<Run>,
     /// A block whose later lines may be free.
@@ -96,9 +100,11 @@ impl Mutator {
             known_fresh: [0; KNOWN],
             knows_any: false,
             fuel: FUEL,
+            given: FUEL,
             saved: Run { start: 0, end: 0 },
             taken: Vec::new(),
             event_bytes: 0,
+            event_limit: usize::MAX,
             spare: Vec::new(),
             block: None,
             epoch: heap.epoch.load(Relaxed),
@@ -126,6 +132,7 @@ impl Mutator {
         self.fresh_size = self.limit - self.cursor;
         self.escaped = false;
         self.has_frozen = false;
+        self.pressed = false;
         self.event_bytes = 0;
         self.owner = Owner::NOBODY;
         if self.knows_any {
@@ -276,8 +283,43 @@ impl Mutator {
         if bytes > limit { Err(Fault::TooMuchMemory { limit }) } else { Ok(()) }
     }
 
-    /// Whether a large object was allocated that makes a collection due: between one operation and the next such objects could
-    /// pile up where no loop or call ever polls.
+    /// Bytes that the event has allocated, in whole runs, those after the run it began in.
+    pub(crate) fn event_bytes(&self) -> usize {
+        self.event_bytes
+    }
+
+    /// Sets the number of bytes beyond which the event is to be polled at once.
+    pub(crate) fn limit_event(&mut self, bytes: usize) {
+        self.event_limit = bytes;
+    }
+
+    /// Counts bytes that the event takes and that the heap hands out; the poll is near when a collection is due or the event has too many.
+    fn count(&mut self, taken: usize, handed_out: usize) {
+        self.event_bytes += taken;
+        let too_many = self.event_bytes > self.event_limit;
+        if (handed_out > 0 && self.heap.count_handed_out(handed_out)) || too_many {
+            self.poll_soon();
+        }
+        self.pressed |= too_many;
+    }
+
+    /// Lets the next back edge or call poll.
+    fn poll_soon(&mut self) {
+        let left = self.fuel.max(0);
+        self.given -= left;
+        self.fuel -= left;
+    }
+
+    /// Sets after how many back edges and calls the next poll is, and returns how many there were since this was last done.
+    pub(crate) fn refuel(&mut self, fuel: u64) -> u64 {
+        let burnt = self.given - self.fuel;
+        self.given = fuel.min(FUEL as u64) as i64;
+        self.fuel = self.given;
+        burnt as u64
+    }
+
+    /// Whether a large object was allocated that makes a collection due, or the event has allocated more than it may: between one operation
+    /// and the next objects could pile up where no loop or call ever polls.
     #[inline(always)]
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressed
@@ -303,11 +345,8 @@ impl Mutator {
         debug_assert!(self.in_event, "objects are made in events");
         let size = meta.size();
         if size > LARGE {
-            self.event_bytes += size;
-            if self.heap.count_handed_out(size) {
-                self.fuel = 0;
-                self.pressed = true;
-            }
+            self.count(size, size);
+            self.pressed |= self.fuel <= 0;
             return place(self.heap.take_large(size), meta.large());
         }
         let old = Run { start: self.cursor, end: self.limit };
@@ -334,7 +373,7 @@ impl Mutator {
         let near_end = self.spare.len().saturating_sub(8);
         if let Some(place) = self.spare[near_end..].iter().rposition(|run| run.size() >= size) {
             let run = self.spare.swap_remove(near_end + place);
-            self.event_bytes += run.size();
+            self.count(run.size(), 0);
             return run;
         }
         loop {
@@ -344,11 +383,9 @@ impl Mutator {
                     break;
                 };
                 self.block = Some((block, next));
-                if self.heap.count_handed_out(run.size()) {
-                    self.fuel = 0;
-                }
-                if run.size() >= size {
-                    self.event_bytes += run.size();
+                let fits = run.size() >= size;
+                self.count(if fits { run.size() } else { 0 }, run.size());
+                if fits {
                     return run;
                 }
                 self.spare.push(run);
@@ -367,10 +404,7 @@ impl Mutator {
             }
             block.set_birth(self.serial);
             let run = block.whole();
-            if self.heap.count_handed_out(run.size()) {
-                self.fuel = 0;
-            }
-            self.event_bytes += run.size();
+            self.count(run.size(), run.size());
             return run;
         }
     }

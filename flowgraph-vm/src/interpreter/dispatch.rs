@@ -332,7 +332,7 @@ impl Machine<'_> {
                                 break 'floats x.float_unchecked() / y.float_unchecked();
                             }
                         }
-                        Opcode::AddSmall => {
+                        Opcode::AddSmall | Opcode::AddSmallOn => {
                             add_small_arm!({
                                 continue 'next;
                             });
@@ -596,8 +596,8 @@ impl Machine<'_> {
                         Err(trap) => break 'trapped trap,
                     }
                 };
-                // In a chain of floats: `float` is the result so far, and `pc` is behind the instruction that it is of.
-                let mut float = float;
+                // In a chain of floats: `float` is the result so far, and `maker` is behind the instruction that it is of.
+                let (mut float, mut maker) = (float, pc);
                 loop {
                     let next = following!();
                     macro_rules! with {
@@ -608,6 +608,7 @@ impl Machine<'_> {
                             }
                             float = $operation(float, other.float_unchecked());
                             skip_following!();
+                            maker = pc;
                         }};
                     }
                     macro_rules! with_element {
@@ -616,6 +617,7 @@ impl Machine<'_> {
                             float = $operation(float, f64::from_bits(read!(chunk, place)));
                             // SAFETY: see above; two instructions have been done.
                             pc = unsafe { pc.add(2) };
+                            maker = pc;
                         }};
                     }
                     // SAFETY: as for the `match` above.
@@ -626,6 +628,16 @@ impl Machine<'_> {
                         Opcode::MulOn => with!(next.c(), std::ops::Mul::mul),
                         Opcode::DivOn if register!(next.c()).as_immediate_float() != Some(0.0) => {
                             with!(next.c(), std::ops::Div::div)
+                        }
+                        Opcode::AddSmallOn => {
+                            let small = Value::from_bits(next.immediate() as i64 as u64);
+                            let index = register!(next.b());
+                            if !index.is_int() {
+                                break;
+                            }
+                            let Some(sum) = Value::add_ints(index, small) else { break };
+                            set!(next.a(), sum);
+                            skip_following!();
                         }
                         Opcode::IndexAddOn => with_element!(std::ops::Add::add),
                         Opcode::IndexSubOn => with_element!(std::ops::Sub::sub),
@@ -644,9 +656,9 @@ impl Machine<'_> {
                         _ => break,
                     }
                 }
-                // SAFETY: see above; the chain has an instruction before this place.
-                let last = unsafe { *pc.sub(1) };
-                set!(last.a(), self.worker.mutator.make_float(float));
+                // SAFETY: see above; there is an instruction before this place.
+                let maker = unsafe { *maker.sub(1) };
+                set!(maker.a(), self.worker.mutator.make_float(float));
                 continue 'next;
             };
             let next = self.unwind::<P>(tx, trap, here!())?;

@@ -116,11 +116,14 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes printed, logged, written to files and sent.
     pub output: usize,
+    /// Bytes allocated, garbage included, beyond the stretch of memory (of at most 32 KiB) that the event begins in. They are counted in such
+    /// stretches, so an event may come a little further than this before it is ended.
+    pub memory: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { steps: u64::MAX, depth: 10_000, output: usize::MAX }
+        Limits { steps: u64::MAX, depth: 10_000, output: usize::MAX, memory: usize::MAX }
     }
 }
 
@@ -202,11 +205,14 @@ impl<'a> Machine<'a> {
     /// As [`poll`](Self::poll), while a value is held that is in no register yet.
     fn poll_holding(&mut self, tx: &mut Attempt, held: Value) -> Result<(), Trap> {
         let limits = &self.shared.limits;
-        self.steps += crate::heap::FUEL as u64;
+        self.steps += self.worker.mutator.refuel(u64::MAX);
         if self.steps > limits.steps {
             return Err(Fault::TooManySteps { limit: limits.steps }.into());
         }
-        self.worker.mutator.fuel = (crate::heap::FUEL as u64).min(limits.steps - self.steps + 1) as i64;
+        self.worker.mutator.refuel((limits.steps - self.steps).saturating_add(1));
+        if self.worker.mutator.event_bytes() > limits.memory {
+            return Err(Fault::TooMuchAllocated { limit: limits.memory }.into());
+        }
         if self.worker.mutator.must_stop() {
             let top = self.base + self.code().template.len();
             let (stack, saved) = (&self.worker.stack[..top], &self.worker.saved);
@@ -351,6 +357,8 @@ impl<'a> Machine<'a> {
     pub(crate) fn run<P: Protocol>(&mut self, tx: &mut Attempt) -> Result<Outcome, Interruption> {
         crate::barrier::let_interrupt(tx, self.shared.heap.stop_request());
         crate::barrier::enter::<P>(tx, &mut self.worker.mutator);
+        self.worker.mutator.limit_event(self.shared.limits.memory);
+        self.worker.mutator.refuel(self.shared.limits.steps.saturating_add(1));
         let result = self.run_loop::<P>(tx);
         crate::barrier::forbid_interrupt(tx);
         result
