@@ -227,7 +227,8 @@ impl Participant for Ledger {
 #[test]
 fn participants_prepare_and_learn_the_outcome() {
     let log = Arc::new(Mutex::new(Vec::new()));
-    let ledger = |name: &str, votes| Ledger { name: name.to_owned(), votes, log: log.clone() };
+    let written = log.clone();
+    let ledgers = Arc::new(move |name: &str, votes| Ledger { name: name.to_owned(), votes, log: written.clone() });
     let (queue, printed) = queue(1);
     let cell = TVar::new(0);
     let run = |event: &dyn Fn(&TransactionQueue)| {
@@ -236,8 +237,6 @@ fn participants_prepare_and_learn_the_outcome() {
         let report = queue.run().unwrap();
         (std::mem::take(&mut *log.lock()).join(", "), report.errors.first().map(ToString::to_string))
     };
-    let ledgers = Arc::new(move |name: &str, votes| ledger(name, votes));
-
     // All agree; the first attempt is thrown away.
     let (make, inner) = (ledgers.clone(), cell.clone());
     let (seen, error) = run(&|queue| {

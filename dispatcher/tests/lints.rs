@@ -31,7 +31,9 @@ fn raw_input_output_clocks_and_chance_are_caught() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let text = std::fs::read_to_string(list.join("clippy.toml")).unwrap();
     for entry in text.lines().filter(|line| line.contains("path =")) {
-        assert!(entry.contains("reason = \"") && entry.contains("use ") || entry.contains("irrevocably"), "{entry}");
+        let replaced =
+            ["use `", "use a", "use the", "seed", "irrevocably", "make it", "stop the", "read it", "open it"];
+        assert!(entry.contains("reason = \"") && replaced.iter().any(|word| entry.contains(word)), "{entry}");
     }
     if !Command::new(&cargo).args(["clippy", "--version"]).output().is_ok_and(|output| output.status.success()) {
         eprintln!("this toolchain has no clippy, so the list was only read");
