@@ -33,7 +33,7 @@ fn event(n: u64, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> Event
         let cell = &cells[(n * 7 % 16) as usize];
         let value = cell.get(ev)?;
         cell.set(ev, value + n)?;
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             outln!(ev, "{n} {value} {}", ev.is_irrevocable());
         }
         match n % 64 {

@@ -283,7 +283,8 @@ impl Sink {
         };
         self.buffer.drain(..written);
         self.written += written as u64;
-        while self.owners.pop_front_if(|(end, _)| *end <= self.written).is_some() {}
+        let done = self.owners.iter().take_while(|(end, _)| *end <= self.written).count();
+        self.owners.drain(..done);
         let whose = self.owners.front().map(|(_, label)| label.clone());
         self.state = match &result {
             Ok(()) => State::Open,
@@ -295,9 +296,8 @@ impl Sink {
             Err(_) => State::Failing,
         };
         self.publish();
-        while let Some((_, task, queue)) = self.thens.pop_front_if(|(end, ..)| *end <= self.written) {
-            queue.push(task, None);
-        }
+        let due = self.thens.iter().take_while(|(end, ..)| *end <= self.written).count();
+        self.thens.drain(..due).for_each(|(_, task, queue)| queue.push(task, None));
         if self.state == State::Closed {
             self.thens.clear();
         }
