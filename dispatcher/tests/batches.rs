@@ -28,7 +28,8 @@ impl Participant for Silent {
 
 /// The `n`th event: mostly it counts, prints and adds; now and then it does whatever takes a batch apart.
 fn event(n: u64, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
-    let mut repeats = 0;
+    // A variable, so that an attempt that is lost does not count.
+    let repeats = TVar::new(0);
     move |ev| {
         let cell = &cells[(n * 7 % 16) as usize];
         let value = cell.get(ev)?;
@@ -47,9 +48,12 @@ fn event(n: u64, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> Event
                 ev.check(gate >= n)?;
             }
             32 => cells[17].modify(ev, |gate| n.max(*gate))?,
-            45 if repeats < 2 => {
-                repeats += 1;
-                ev.again();
+            45 => {
+                let done = repeats.get(ev)?;
+                if done < 2 {
+                    repeats.set(ev, done + 1)?;
+                    ev.again();
+                }
             }
             44 => ev.add(move |ev| {
                 outln!(ev, "child of {n}");
