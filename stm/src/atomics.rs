@@ -61,8 +61,8 @@ pub trait Atomics: Send + Sync + Debug + Sized + 'static {
     /// wait becomes an abort and the schedules in which the wait would have ended are explored as well.
     const CAN_WAIT: bool;
 
-    /// Whether a thread that is alone does without locked instructions; see [`alone`](crate::alone).
-    const BIASED: bool;
+    /// Whether a thread that is alone does without locked instructions; see `alone.rs`. A model has as many descriptors as threads all the time.
+    const BIASED: bool = false;
 
     /// A sequentially consistent fence.
     fn fence();

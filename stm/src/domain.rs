@@ -98,7 +98,7 @@ impl<A: Atomics> Domain<A> {
         }
     }
 
-    /// Takes a slot, and returns the biased one if there is one; see [`alone`](crate::alone).
+    /// Takes a slot, and returns the biased one if there is one; see `alone.rs`.
     pub(crate) fn take_slot(&self) -> (Arc<Slot<A>>, Option<Arc<Slot<A>>>) {
         let mut slots = self.slots_mut();
         let index = slots.free.pop().unwrap_or_else(|| {
@@ -225,7 +225,8 @@ pub struct Slot<A: Atomics = Native> {
     pub(crate) counters: Counters,
     /// Not zero while somebody may be parked on this slot.
     waiters: CachePadded<A::Word>,
-    pub(crate) index: usize,
+    /// Its place among the slots of the domain.
+    pub index: usize,
     /// The age of the transaction, or [`NO_AGE`].
     pub(crate) age: A::Word,
     /// How many transactions this slot has ended.

@@ -179,9 +179,6 @@ macro_rules! model_platform {
 
             const CAN_WAIT: bool = false;
 
-            // Every model starts with as many descriptors as it has threads; `Solitary` is for the others.
-            const BIASED: bool = false;
-
             #[track_caller]
             fn fence() {
                 if keeps("fence") {
