@@ -70,6 +70,7 @@ fn test(_: &[String]) -> bool {
     cargo(&["build", "--release", "--examples"])
         && cargo(&["test", "--release", "--workspace"])
         && cargo(&["test", "--release", "--example", "redis_server", "--example", "embedding"])
+        && cargo(&["test", "--release", "-p", "optimist-dispatcher", "--features", "tracing", "--test", "spans"])
 }
 
 fn lint(_: &[String]) -> bool {
