@@ -316,3 +316,45 @@ fn check() { print(n) }
     assert_eq!(printed(&vm, "check"), "2\n");
     assert!(vm.heap().statistics().collections > 0, "{:?}", vm.heap().statistics());
 }
+
+#[test]
+fn collections_do_not_count_as_steps() {
+    let text = "fn spin(rounds) {\n for i in 0..rounds { l = list(i, i, i, i, i, i) }\n return rounds\n}\n";
+    let limits = Limits { steps: 10_000, ..Limits::default() };
+    let vm = machine(text, VmConfig { limits, ..config(64 << 10) });
+    let spin = vm.function("spin").expect("declared above");
+    let mut worker = vm.worker();
+    for (rounds, ends) in [(10_000, true), (10_002, false), (10_000, true)] {
+        let argument = Root::plain(Value::small(rounds)).expect("a number");
+        let result = vm.run_event(&mut worker, spin, &[argument], &mut Collected::default());
+        assert_eq!(result.is_ok(), ends, "{rounds} rounds: {:?}", result.map(|value| value.value()));
+    }
+    assert!(vm.heap().statistics().collections > 5, "{:?}", vm.heap().statistics());
+}
+
+/// Two boxes of which at most one may be full: each event looks at both and then, if they are empty, fills one.
+const SKEW: &str = "object Box { content }
+shared left = Box(0)
+shared right = Box(0)
+fn step(i) {
+    full = left.content + right.content
+    assert(full < 2, \"both are full\")
+    for k in 0..1000 { x = k }
+    if full == 1 {
+        left.content = 0
+        right.content = 0
+    } else if i % 2 == 0 {
+        left.content = 1
+    } else {
+        right.content = 1
+    }
+}
+";
+
+#[test]
+fn every_attempt_logs_what_it_reads() {
+    for kind in Kind::ALL {
+        let vm = machine(SKEW, VmConfig::default());
+        with_protocol!(kind, P => run_events::<P>(&vm, "step", scaled_for_build(4000, 500), 2));
+    }
+}
