@@ -154,6 +154,35 @@ pub fn in_transaction() -> bool {
     !descriptor.is_null() && unsafe { (*descriptor).is_running() }
 }
 
+/// Waits until every transaction that runs now, on any thread, has ended: the fence to be executed between making an object private and
+/// touching it without transactions, under a protocol that is not [privatisation-safe](crate::protocol::Info::privatisation_safe).
+///
+/// A transaction that has unlinked an object and committed knows that no *later* transaction reaches it. But one that began before may
+/// still have the object in its hands: it is bound to fail and has yet to undo what it wrote, or it has committed and is still writing
+/// back. Once those are over the object belongs to whoever has unlinked it.
+///
+/// The values of a [`TVar`](crate::TVar) and of the collections need no such fence, because nothing reaches them but transactions.
+///
+/// # Panics
+/// Within a transaction: it would wait for itself.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use optimist_stm::{TVar, atomically, runtime};
+///
+/// // Transactions add to the shared counter that they find, which is not transactional.
+/// let current = TVar::new(Some(Arc::new(AtomicU32::new(0))));
+/// let mine = atomically(|tx| current.replace(tx, None)).unwrap();
+/// runtime::quiesce();
+/// // Nobody who has found it in a transaction is still running.
+/// mine.store(1, Ordering::Relaxed);
+/// ```
+pub fn quiesce() {
+    assert!(!in_transaction(), "a transaction cannot wait for its own end");
+    DOMAIN.quiesce();
+}
+
 /// Runs `f` as if this thread ran no transaction, while its descriptor is borrowed: code of the user's that is called from within the
 /// machinery. Should it run transactions, they get another descriptor.
 pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
