@@ -17,6 +17,7 @@
 //! ```
 
 pub mod abort;
+pub mod adaptive;
 pub mod atomics;
 pub mod attempt;
 pub mod buffer;

@@ -112,7 +112,7 @@ impl Drop for Descriptor {
 }
 
 /// Puts `kind` in force and keeps it there while the lease lives. Waits until leases for other protocols are gone and no
-/// transaction runs.
+/// transaction runs; new ones wait meanwhile, so no body should wait for a transaction of another thread.
 ///
 /// # Panics
 /// If this thread runs a transaction, or holds a lease for another protocol: it would wait for itself.
@@ -123,6 +123,27 @@ pub fn lease(kind: Kind) -> Lease {
         assert!(HELD.get() == 0, "this thread holds a lease for `{}` and asks for `{kind}`", leases.kind);
         RELEASED.wait(&mut leases);
     }
+    put_in_force(&mut leases, kind);
+    leases.count += 1;
+    HELD.set(HELD.get() + 1);
+    Lease { kind, _not_send: std::marker::PhantomData }
+}
+
+/// Puts `kind` in force, unless somebody holds a lease for another protocol. It stays until somebody wants another one. Waits until no
+/// transaction runs. Says whether `kind` is in force.
+///
+/// # Panics
+/// As [`lease`].
+pub fn change(kind: Kind) -> bool {
+    assert!(!in_transaction(), "the protocol cannot be chosen within a transaction");
+    let mut leases = LEASES.lock();
+    if leases.count == 0 {
+        put_in_force(&mut leases, kind);
+    }
+    leases.kind == kind
+}
+
+fn put_in_force(leases: &mut Leases, kind: Kind) {
     if leases.kind != kind {
         // Rule 2. Relaxed: the heavy fence inside `oldest_active` publishes the mark.
         DOMAIN.regime.store(CHANGING, Ordering::Relaxed);
@@ -141,9 +162,6 @@ pub fn lease(kind: Kind) -> Lease {
         DOMAIN.clock.fetch_add(1, Ordering::AcqRel);
         DOMAIN.regime.store(kind as u64, Ordering::Release);
     }
-    leases.count += 1;
-    HELD.set(HELD.get() + 1);
-    Lease { kind, _not_send: std::marker::PhantomData }
 }
 
 /// Whether this thread runs a transaction.
