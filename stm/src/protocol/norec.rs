@@ -200,6 +200,18 @@ fn take_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
         return Ok(());
     }
     let mut rounds = 0;
+    let sequence = &*tx.domain().sequence;
+    let taken = tx.alone(|| {
+        // Relaxed: nobody else writes it.
+        let unchanged = sequence.load(Ordering::Relaxed) == tx.snapshot;
+        if unchanged {
+            sequence.store(tx.snapshot | WRITER, Ordering::Relaxed);
+        }
+        unchanged
+    });
+    if taken == Some(true) {
+        return Ok(());
+    }
     // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases.
     while let Err(seen) = tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot | WRITER, Ordering::Acquire) {
         if seen & RESERVED != 0 {
