@@ -193,7 +193,10 @@ fn subjects() -> Vec<Subject> {
             (filled(TQueue::new(), 0..1_u64, |queue, tx, key| queue.push(tx, *key)), VecDeque::from([0])),
             |queue, tx, seed| if seed % 2 == 0 { queue.push(tx, seed) } else { queue.pop(tx).map(drop) },
             |_| true,
-            |queue, seed| if seed % 2 == 0 { queue.push_back(seed) } else { drop(queue.pop_front()) },
+            |queue, seed| match seed % 2 {
+                0 => queue.push_back(seed),
+                _ => drop(queue.pop_front()),
+            },
         ),
         subject(
             "TVec",

@@ -147,10 +147,17 @@ impl Saved {
     #[inline(always)]
     #[must_use]
     pub fn write_field<A: Atomics>(&mut self, place: Place<A>) -> bool {
+        let saved = self.has_field(place);
         let bit = place.distance().map_or(0, |distance| 1 << distance);
-        let saved = self.0 & bit != 0;
         self.0 |= Self::WRITTEN_BIT | bit;
         !saved
+    }
+
+    /// Whether the old value of a field has been saved since the last savepoint.
+    #[inline(always)]
+    #[must_use]
+    fn has_field<A: Atomics>(self, place: Place<A>) -> bool {
+        place.distance().is_some_and(|distance| self.0 & 1 << distance != 0)
     }
 
     /// A savepoint: what has been saved before it is to be saved again.
@@ -357,7 +364,7 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     #[must_use]
     pub fn may_overwrite(&self, held: Header, place: Place<A>) -> bool {
-        self.locks.get(held.entry()).is_some_and(|lock| lock.saved & place.bit() != 0)
+        self.locks.get(held.offset() / size_of::<Lock<A>>()).is_some_and(|lock| lock.saved.has_field(place))
     }
 
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
