@@ -31,7 +31,7 @@ pub const NO_AGE: u64 = u64::MAX;
 pub struct Domain<A: Atomics = Native> {
     /// The global version clock. Its advance is the [`Clock`](crate::clock::Clock)'s business.
     pub clock: CachePadded<A::Word>,
-    /// A sequence lock for protocols that need one: odd while a writer is inside.
+    /// A sequence lock for protocols that need one.
     pub sequence: CachePadded<A::Word>,
     /// A plain lock for protocols that need one.
     pub lock: CachePadded<A::Word>,
@@ -200,6 +200,24 @@ impl<A: Atomics> Domain<A> {
     /// Whether somebody holds or waits for the irrevocable token.
     pub fn token_is_taken(&self) -> bool {
         self.served.load(Ordering::Acquire) != self.tickets.load(Ordering::Acquire)
+    }
+
+    /// Waits until every transaction that runs now has ended. See [`runtime::quiesce`](crate::runtime::quiesce).
+    ///
+    /// Under a platform that cannot wait it returns at once.
+    pub fn quiesce(&self) {
+        // Whoever begins from here on has a larger stamp. The release makes that what this thread wrote before is seen by whoever reads the
+        // new clock; the acquire pairs with the commits before.
+        let now = self.clock.fetch_add(1, Ordering::AcqRel);
+        let mut rounds = 0_u32;
+        while A::CAN_WAIT && self.oldest_active() <= now {
+            rounds += 1;
+            match rounds {
+                0..64 => A::spin(),
+                64..80 => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(50)),
+            }
+        }
     }
 
     /// The smallest begin stamp among the running transactions, or [`IDLE`]. What was unlinked by a commit with a smaller

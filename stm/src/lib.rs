@@ -17,6 +17,7 @@
 //! ```
 
 pub mod abort;
+pub mod adaptive;
 mod alone;
 pub mod atomics;
 pub mod attempt;
