@@ -13,15 +13,18 @@ mod sides;
 mod threads;
 
 use std::fmt::Write as _;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use optimist_stm::{Kind, lease};
+use optimist_stm::{Kind, TVar, lease, with_protocol};
 use serde_json::{Value, json};
 
 use kernels::COLUMNS;
 use measure::Case;
 use sides::{
-    Side, fast_stm::FastStm, lock::OneMutex, optimist::Compiled, optimist::Optimist, plain::Plain, stm::Stm, xstm::Xstm,
+    Side, by_hand::ByHand, fast_stm::FastStm, lock::OneMutex, optimist::Compiled, optimist::Optimist, plain::Plain,
+    stm::Stm, xstm::Xstm,
 };
 use threads::{Runner, WORKLOADS};
 
@@ -37,6 +40,9 @@ fn main() {
     report.insert("machine".into(), machine());
     if wanted("operations") {
         report.insert("operations".into(), operations(if quick { 30 } else { 150 }));
+    }
+    if wanted("alone") {
+        report.insert("alone".into(), alone(if quick { 30 } else { 100 }));
     }
     if wanted("protocols") {
         report.insert("protocols".into(), protocols(if quick { 15 } else { 60 }));
@@ -70,7 +76,37 @@ fn machine() -> Value {
     json!({ "processor": model, "cores": cores, "load": load.trim(), "rustc": option_env!("RUSTC_VERSION"), "profile": "release, fat LTO, one codegen unit" })
 }
 
-/// The table of costs on one thread.
+/// A second thread that has run a transaction and sleeps. While it is there, transactions of the first one must reckon with others; without it
+/// they do without locked instructions.
+struct Guest {
+    go: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guest {
+    fn invite() -> Self {
+        let ((go, wait), (here, arrived)) = (channel::<()>(), channel::<()>());
+        let thread = std::thread::spawn(move || {
+            TVar::new(1_u64).load();
+            here.send(()).expect("the first thread waits");
+            // The end of the other side is what is waited for.
+            let _ = wait.recv();
+        });
+        arrived.recv().expect("the guest runs a transaction");
+        Guest { go: Some(go), thread: Some(thread) }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        drop(self.go.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the guest does not panic");
+        }
+    }
+}
+
+/// The table of costs on one thread, while there is another one.
 fn operations(rounds: usize) -> Value {
     let mut cases = Vec::new();
     kernels::baselines(&mut cases);
@@ -78,16 +114,32 @@ fn operations(rounds: usize) -> Value {
     kernels::cases::<OneMutex>(&mut cases);
     kernels::cases::<Optimist>(&mut cases);
     kernels::cases::<Compiled<optimist_stm::protocol::Eager>>(&mut cases);
+    kernels::cases::<ByHand>(&mut cases);
     kernels::cases::<Stm>(&mut cases);
     kernels::cases::<FastStm>(&mut cases);
     kernels::cases::<Xstm>(&mut cases);
+    let _guest = Guest::invite();
     let _lease = lease(Kind::Eager);
     measure::interleave(&mut cases, rounds);
     println!("\n## One thread: nanoseconds, and in brackets the ratio to the baseline\n");
     table(&cases)
 }
 
-/// The same for every shipped protocol, through the same compiled code.
+/// The same for a thread that is the only one to run transactions.
+fn alone(rounds: usize) -> Value {
+    let mut cases = Vec::new();
+    kernels::baselines(&mut cases);
+    kernels::cases::<Plain>(&mut cases);
+    kernels::cases::<OneMutex>(&mut cases);
+    kernels::cases::<Optimist>(&mut cases);
+    kernels::cases::<Compiled<optimist_stm::protocol::Eager>>(&mut cases);
+    let _lease = lease(Kind::Eager);
+    measure::interleave(&mut cases, rounds);
+    println!("\n## One thread that is alone\n");
+    table(&cases)
+}
+
+/// The same for every shipped protocol, through the code that serves all of them and compiled for it.
 fn protocols(rounds: usize) -> Value {
     println!("\n## One thread, each protocol\n");
     let mut all = serde_json::Map::new();
@@ -96,6 +148,8 @@ fn protocols(rounds: usize) -> Value {
         kernels::baselines(&mut cases);
         kernels::cases::<Plain>(&mut cases);
         kernels::cases::<Optimist>(&mut cases);
+        with_protocol!(kind, P => kernels::cases::<Compiled<P>>(&mut cases));
+        let _guest = Guest::invite();
         let _lease = lease(kind);
         measure::interleave(&mut cases, rounds);
         println!("### {kind}\n");

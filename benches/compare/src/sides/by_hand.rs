@@ -93,11 +93,7 @@ fn new_descriptor() -> *mut Descriptor {
         locks_end: unsafe { locks.add(ROOM) },
         locks_start: locks,
         owner: LOCKED | OWNERS.fetch_add(1, Ordering::Relaxed) << 48,
-        slot: Slot {
-            active: AtomicU64::new(IDLE),
-            commits: AtomicU64::new(0),
-            waiters: Padded(AtomicU64::new(0)),
-        },
+        slot: Slot { active: AtomicU64::new(IDLE), commits: AtomicU64::new(0), waiters: Padded(AtomicU64::new(0)) },
     }))
 }
 
