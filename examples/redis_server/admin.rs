@@ -383,9 +383,7 @@ fn encoding(call: &mut Call<'_, '_>, item: &Item) -> Done<&'static str> {
             && longest as i64 <= setting(&format!("{kind}-max-listpack-value"))
     };
     Ok(match &item.value {
-        Value::Str(value) if integer(value).is_some() => "int",
-        Value::Str(value) if value.len() <= 44 => "embstr",
-        Value::Str(_) => "raw",
+        Value::Str(value) => value.encoding(),
         Value::List(list) => {
             let limit = setting("list-max-listpack-size");
             let bytes: usize = list.iter().map(|value| value.len() + 4).sum();

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use optimist::dispatcher::server::Outbox;
+use optimist::stm::collections::Change;
 use optimist::stm::{Abort, Tx};
 
 use crate::reply::Reply;
 use crate::server::Server;
 use crate::session::Client;
-use crate::value::{Bytes, Hash, Item, List, Set, Value, ZSet};
+use crate::value::{Bytes, Hash, Item, List, Set, Text, Value, ZSet};
 
 /// Why a command did not come to its end.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(crate) fn error<T>(text: impl Into<Cow<'static, str>>) -> Done<T> {
 pub(crate) const SYNTAX: &str = "ERR syntax error";
 pub(crate) const NOT_INTEGER: &str = "ERR value is not an integer or out of range";
 pub(crate) const NOT_FLOAT: &str = "ERR value is not a valid float";
-const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+pub(crate) const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
 /// What an event lets out when it commits, besides its reply.
 #[derive(Default)]
@@ -63,6 +64,27 @@ impl Effects {
         self.messages.clear();
         self.expiries.clear();
         self.kills.clear();
+    }
+
+    /// Says that what was logged from `start` on belongs to a database, where the entries before it belong to `current`.
+    pub(crate) fn select(&mut self, start: usize, db: usize, current: &mut usize) {
+        if self.log.len() > start && *current != db {
+            let entry = self.log.split_off(start);
+            append_command(&mut self.log, &[b"SELECT", db.to_string().as_bytes()]);
+            self.log.extend_from_slice(&entry);
+            self.logged += 1;
+            *current = db;
+        }
+    }
+
+    /// Makes one entry of what was logged from `start` on, if it is more than one command.
+    pub(crate) fn enclose(&mut self, start: usize, logged_before: usize) {
+        if self.logged > logged_before + 1 {
+            let entries = self.log.split_off(start);
+            append_command(&mut self.log, &[b"MULTI"]);
+            self.log.extend_from_slice(&entries);
+            append_command(&mut self.log, &[b"EXEC"]);
+        }
     }
 }
 
@@ -104,8 +126,7 @@ impl Call<'_, '_> {
         let now = self.now;
         let mut f = Some(f);
         let found = self.server.dbs[self.db].with(self.tx, key, |item| {
-            let live = item.expires == 0 || item.expires > now;
-            if live { f.take().map(|f| f(Some(item))) } else { None }
+            if item.is_over(now) { None } else { f.take().map(|f| f(Some(item))) }
         })?;
         let expired = matches!(found, Some(None));
         let value = match (found.flatten(), f) {
@@ -143,9 +164,41 @@ impl Call<'_, '_> {
         if expires != 0 {
             self.effects.expiries.push((expires, self.db, key.into()));
         }
-        self.server.dbs[self.db].update(self.tx, key.into(), |_| Item { stamp, expires, value })?;
+        let item = Item { stamp, expires, value };
+        self.server.dbs[self.db].alter(self.tx, key, |_| (Change::Set(item), ()))?;
         self.effects.dirty += 1;
         Ok(())
+    }
+
+    /// Looks a key up once and lets `f` say what it is to hold, which keeps its time, or that it stays as it is.
+    pub(crate) fn alter<T>(&mut self, key: &[u8], f: impl FnOnce(Option<&Item>) -> Done<(Option<Value>, T)>) -> Done<T> {
+        let now = self.now;
+        let mut f = Some(f);
+        let mut changed = false;
+        let outcome = self.server.dbs[self.db].alter(self.tx, key, |item| {
+            if item.is_some_and(|item| item.is_over(now)) {
+                return (Change::Keep, None);
+            }
+            match f.take().map(|f| f(item)) {
+                Some(Ok((Some(value), answer))) => {
+                    changed = true;
+                    let expires = item.map_or(0, |item| item.expires);
+                    (Change::Set(Item { stamp: self.server.stamp(), expires, value }), Some(Ok(answer)))
+                }
+                Some(Ok((None, answer))) => (Change::Keep, Some(Ok(answer))),
+                Some(Err(fail)) => (Change::Keep, Some(Err(fail))),
+                None => unreachable!("called once"),
+            }
+        })?;
+        self.effects.dirty += usize::from(changed);
+        match (outcome, f) {
+            (Some(answer), _) => answer,
+            (None, Some(f)) => {
+                self.remove_expired(key)?;
+                self.alter(key, f)
+            }
+            (None, None) => unreachable!("not called for a key that has expired"),
+        }
     }
 
     /// Removes a key and says whether it was there.
@@ -159,7 +212,7 @@ impl Call<'_, '_> {
         Ok(there)
     }
 
-    pub(crate) fn string(&mut self, key: &[u8]) -> Done<Option<(Bytes, i64)>> {
+    pub(crate) fn string(&mut self, key: &[u8]) -> Done<Option<(Text, i64)>> {
         match self.get(key)? {
             None => Ok(None),
             Some(Item { value: Value::Str(value), expires, .. }) => Ok(Some((value, expires))),

@@ -37,7 +37,7 @@ pub(crate) struct Splitter {
     at: usize,
     /// Words that an inline request's quotes have changed, so that they are not in the input.
     pub(crate) unquoted: Vec<Vec<u8>>,
-    inline: bool,
+    pub(crate) inline: bool,
     /// The length of the word at `at`, once its line is known.
     length: Option<usize>,
 }

@@ -4,7 +4,7 @@ use crate::call::{Call, Done, SYNTAX, error};
 use crate::glob::matches;
 use crate::server::DATABASES;
 use crate::strings::expiry;
-use crate::value::{Bytes, Table, Value};
+use crate::value::{Bytes, Table, Text, Value};
 
 pub(crate) fn del(call: &mut Call<'_, '_>) -> Done {
     let mut count = 0;
@@ -555,7 +555,7 @@ fn look_up(call: &mut Call<'_, '_>, pattern: &[u8], element: &[u8]) -> Done<Opti
     };
     let key = [before, element, rest].concat();
     Ok(match (call.get(&key)?.map(|item| item.value), field) {
-        (Some(Value::Str(value)), None) => Some(value),
+        (Some(Value::Str(value)), None) => Some(value.to_bytes()),
         (Some(Value::Hash(hash)), Some(field)) => hash.get(field).cloned(),
         _ => None,
     })
@@ -568,7 +568,7 @@ pub(crate) fn dump(call: &mut Call<'_, '_>) -> Done {
         return Ok(());
     };
     let (letter, parts): (u8, Vec<Bytes>) = match &item.value {
-        Value::Str(value) => (b's', vec![value.clone()]),
+        Value::Str(value) => (b's', vec![value.to_bytes()]),
         Value::List(list) => (b'l', list.iter().cloned().collect()),
         Value::Hash(hash) => (b'h', hash.iter().flat_map(|(field, value)| [field.clone(), value.clone()]).collect()),
         Value::Set(set) => (b't', set.keys().cloned().collect()),
@@ -599,7 +599,7 @@ fn undump(bytes: &[u8]) -> Option<Value> {
     splitter.split(rest, crate::codec::MAX_BULK).ok()?;
     let parts = splitter.arguments(rest);
     Some(match letter {
-        b's' => Value::Str((*parts.first()?).into()),
+        b's' => Value::Str(Text::new(parts.first()?)),
         b'l' => Value::List(parts.iter().map(|part| Bytes::from(*part)).collect()),
         b't' => {
             let mut set = crate::value::Set::default();

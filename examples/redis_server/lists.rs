@@ -41,7 +41,7 @@ impl Side {
 }
 
 fn load(call: &mut Call<'_, '_>) -> Done<List> {
-    Ok(call.list(call.args[1])?.map_or_else(List::new, |(list, _)| list))
+    Ok(call.list(call.args[1])?.map_or_else(List::default, |(list, _)| list))
 }
 
 fn push(call: &mut Call<'_, '_>, side: Side, only_if_there: bool) -> Done {
@@ -173,10 +173,9 @@ pub(crate) fn lset(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn ltrim(call: &mut Call<'_, '_>) -> Done {
     let key = call.args[1];
     let (start, end) = (call.integer(2)?, call.integer(3)?);
-    if let Some((list, expires)) = call.list(key)? {
+    if let Some((mut list, expires)) = call.list(key)? {
         let range = span(start, end, list.len());
-        let mut list = list;
-        let kept = list.slice(range);
+        let kept = list.slice(range).into();
         call.notify('l', "ltrim", key)?;
         call.store_list(key, kept, expires)?;
     }

@@ -210,7 +210,9 @@ pub(crate) fn expire(server: &Server, io: &mut Io<'_>, when: i64, db: usize, key
                 number = other;
             }
         }
-        crate::session::release(ev, server, &mut effects, number)?;
+        effects.select(0, number, &mut 0);
+        effects.enclose(0, 0);
+        crate::session::release(ev, server, &mut effects)?;
         Ok(true)
     });
     if let Ended::Committed(true) = ended {

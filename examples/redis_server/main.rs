@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | `codec`, `reply`, `numbers`, `glob` | the protocol and its texts |
 //! | `value` | what keys hold |
-//! | `server`, `session`, `call` | what all connections share; one connection; one command |
+//! | `server`, `session`, `plan`, `call` | what all connections share; one connection; what has arrived from it; one command |
 //! | `table` | the one table of commands |
 //! | `strings`, `hashes`, `lists`, `sets`, `sorted_sets`, `keys`, `pubsub`, `connection`, `admin` | the commands, by family |
 //! | `log` | the append-only file, replayed at the start |
@@ -27,6 +27,7 @@ mod keys;
 mod lists;
 mod log;
 mod numbers;
+mod plan;
 mod pubsub;
 mod reply;
 mod server;

@@ -175,7 +175,7 @@ fn combine(call: &mut Call<'_, '_>, keys: &[&[u8]], operation: Operation) -> Don
             }
         }
         Operation::Intersection => {
-            sets.sort_by_key(Set::len);
+            sets.sort_by_key(|set| set.len());
             for member in sets[0].keys().filter(|member| sets[1..].iter().all(|set| set.contains(member))) {
                 result.insert(member, ());
             }

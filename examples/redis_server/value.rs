@@ -4,19 +4,54 @@
 //! (balanced trees that are copied along one path), which makes a change of a big list, hash or set cost as much as its depth, and an aborted
 //! one nothing but garbage.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdSet, Vector};
 
-/// A key, a string, a field.
+/// A key, an element, a field.
 pub(crate) type Bytes = Arc<[u8]>;
 /// A list.
-pub(crate) type List = Vector<Bytes>;
+pub(crate) type List = Shared<Vector<Bytes>>;
 /// A hash.
-pub(crate) type Hash = Table<Bytes>;
+pub(crate) type Hash = Shared<Table<Bytes>>;
 /// A set.
-pub(crate) type Set = Table<()>;
+pub(crate) type Set = Shared<Table<()>>;
+/// A sorted set.
+pub(crate) type ZSet = Shared<Ranking>;
+
+/// A container behind one pointer, so that readers share it for the price of a count and items stay small. Whoever changes it gets a
+/// copy of its root first, if it is shared.
+#[derive(Clone, Default)]
+pub(crate) struct Shared<T>(Arc<T>);
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone> DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(container: T) -> Self {
+        Shared(Arc::new(container))
+    }
+}
+
+impl<A, T: FromIterator<A>> FromIterator<A> for Shared<T> {
+    fn from_iter<I: IntoIterator<Item = A>>(items: I) -> Self {
+        Shared(Arc::new(items.into_iter().collect()))
+    }
+}
 
 /// What a key holds.
 #[derive(Clone)]
@@ -28,10 +63,97 @@ pub(crate) struct Item {
     pub(crate) value: Value,
 }
 
+impl Item {
+    /// Whether its time has come.
+    pub(crate) fn is_over(&self, now: i64) -> bool {
+        self.expires != 0 && self.expires <= now
+    }
+}
+
+/// The longest string that is kept in its item.
+const IN_PLACE: usize = 44;
+
+/// A string. All but long ones lie in the item itself, so setting one allocates once.
+#[derive(Clone)]
+pub(crate) enum Text {
+    /// An integer in its canonical form, and its digits, so that neither counting nor reading it has to convert anything.
+    Int { length: u8, digits: [u8; 20], number: i64 },
+    Short { length: u8, bytes: [u8; IN_PLACE] },
+    Long(Bytes),
+}
+
+impl Text {
+    pub(crate) fn new(text: &[u8]) -> Self {
+        if let Some(number) = crate::numbers::integer(text) {
+            let mut digits = [0; 20];
+            digits[..text.len()].copy_from_slice(text);
+            return Text::Int { length: text.len() as u8, digits, number };
+        }
+        if text.len() > IN_PLACE {
+            return Text::Long(text.into());
+        }
+        let mut bytes = [0; IN_PLACE];
+        bytes[..text.len()].copy_from_slice(text);
+        Text::Short { length: text.len() as u8, bytes }
+    }
+
+    pub(crate) fn from_integer(number: i64) -> Self {
+        let mut buffer = [0; 20];
+        let text = crate::numbers::decimal(number, &mut buffer);
+        let mut digits = [0; 20];
+        digits[..text.len()].copy_from_slice(text);
+        Text::Int { length: text.len() as u8, digits, number }
+    }
+
+    pub(crate) fn integer(&self) -> Option<i64> {
+        if let Text::Int { number, .. } = self { Some(*number) } else { None }
+    }
+
+    /// The name of the representation.
+    pub(crate) fn encoding(&self) -> &'static str {
+        match self {
+            Text::Int { .. } => "int",
+            Text::Short { .. } => "embstr",
+            Text::Long(_) => "raw",
+        }
+    }
+
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        match self {
+            Text::Long(bytes) => bytes.clone(),
+            other => (**other).into(),
+        }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Text::Short { length: 0, bytes: [0; IN_PLACE] }
+    }
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Text::Int { length, digits, .. } => &digits[..usize::from(*length)],
+            Text::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Text::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.encoding(), String::from_utf8_lossy(self))
+    }
+}
+
 /// A value of one of the types.
 #[derive(Clone)]
 pub(crate) enum Value {
-    Str(Bytes),
+    Str(Text),
     List(List),
     Hash(Hash),
     Set(Set),
@@ -161,14 +283,14 @@ impl Ord for Score {
     }
 }
 
-/// A sorted set: members by name and by score.
+/// The members of a sorted set, by name and by score.
 #[derive(Clone, Default)]
-pub(crate) struct ZSet {
+pub(crate) struct Ranking {
     pub(crate) members: Table<f64>,
     pub(crate) order: OrdSet<(Score, Bytes)>,
 }
 
-impl ZSet {
+impl Ranking {
     pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
@@ -198,6 +320,21 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn strings_know_how_they_are_kept() {
+        assert_eq!(size_of::<Item>(), 64, "an item fills a cache line");
+        for (text, encoding) in [("", "embstr"), ("-12", "int"), ("012", "embstr"), ("9223372036854775808", "embstr")] {
+            let own = Text::new(text.as_bytes());
+            assert_eq!((own.encoding(), &*own), (encoding, text.as_bytes()));
+        }
+        for length in [43, 44, 45, 1000] {
+            let text = vec![b'x'; length];
+            let own = Text::new(&text);
+            assert_eq!((own.encoding(), &*own), (if length <= 44 { "embstr" } else { "raw" }, &*text));
+        }
+        assert_eq!(Text::from_integer(i64::MIN).to_vec(), i64::MIN.to_string().into_bytes());
+    }
 
     /// Random changes of a table and a sorted set, tried against the standard library's map.
     #[test]

@@ -32,7 +32,7 @@ mod shared;
 mod vector;
 
 pub use counter::TCounter;
-pub use map::TMap;
+pub use map::{Change, TMap};
 pub use ordered::TOrderedMap;
 pub use queue::TQueue;
 pub use set::TSet;
