@@ -56,6 +56,17 @@ pub(crate) struct Effects {
     pub(crate) kills: Vec<Outbox>,
 }
 
+/// How much effects there were at some moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    log: usize,
+    logged: usize,
+    dirty: usize,
+    messages: usize,
+    expiries: usize,
+    kills: usize,
+}
+
 impl Effects {
     pub(crate) fn clear(&mut self) {
         self.log.clear();
@@ -64,6 +75,28 @@ impl Effects {
         self.messages.clear();
         self.expiries.clear();
         self.kills.clear();
+    }
+
+    /// How much there is.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            log: self.log.len(),
+            logged: self.logged,
+            dirty: self.dirty,
+            messages: self.messages.len(),
+            expiries: self.expiries.len(),
+            kills: self.kills.len(),
+        }
+    }
+
+    /// Forgets what came later.
+    pub(crate) fn roll_back_to(&mut self, mark: &Mark) {
+        self.log.truncate(mark.log);
+        self.logged = mark.logged;
+        self.dirty = mark.dirty;
+        self.messages.truncate(mark.messages);
+        self.expiries.truncate(mark.expiries);
+        self.kills.truncate(mark.kills);
     }
 
     /// Says that what was logged from `start` on belongs to a database, where the entries before it belong to `current`.
@@ -92,7 +125,7 @@ pub(crate) struct Call<'a, 'e> {
     pub(crate) tx: &'a mut Tx<'e>,
     pub(crate) args: &'a [&'a [u8]],
     pub(crate) reply: &'a mut Reply,
-    pub(crate) server: &'a Server,
+    pub(crate) server: &'a Arc<Server>,
     pub(crate) effects: &'a mut Effects,
     pub(crate) client: &'a Arc<Client>,
     /// The database, behind any swaps.
@@ -104,6 +137,18 @@ pub(crate) struct Call<'a, 'e> {
 }
 
 impl Call<'_, '_> {
+    /// Runs a command, and logs it if it has changed something and has not logged what it did.
+    #[inline]
+    pub(crate) fn run(&mut self, command: fn(&mut Call<'_, '_>) -> Done) -> Done {
+        let dirty = self.effects.dirty;
+        command(self)?;
+        if self.effects.dirty != dirty && !self.own_log && self.server.log.is_some() {
+            append_command(&mut self.effects.log, self.args);
+            self.effects.logged += 1;
+        }
+        Ok(())
+    }
+
     pub(crate) fn arg(&self, at: usize) -> &[u8] {
         self.args[at]
     }

@@ -87,7 +87,7 @@ fn whole_entries(bytes: &[u8]) -> usize {
 ///
 /// # Errors
 /// If it contains something that is no command.
-pub(crate) fn replay(server: &Server, bytes: &[u8]) -> Result<usize, String> {
+pub(crate) fn replay(server: &Arc<Server>, bytes: &[u8]) -> Result<usize, String> {
     let mut splitter = Splitter::default();
     let (mut at, mut entries) = (0, 0);
     let mut pending: Option<Vec<Vec<Vec<u8>>>> = None;
@@ -113,7 +113,7 @@ pub(crate) fn replay(server: &Server, bytes: &[u8]) -> Result<usize, String> {
     Ok(entries)
 }
 
-fn apply(server: &Server, client: &Arc<Client>, entry: &[Vec<Vec<u8>>]) -> Result<(), String> {
+fn apply(server: &Arc<Server>, client: &Arc<Client>, entry: &[Vec<Vec<u8>>]) -> Result<(), String> {
     let mut effects = Effects::default();
     let mut failure = None;
     optimist::atomically(|tx: &mut Tx<'_>| {
@@ -175,7 +175,7 @@ pub(crate) fn settle(server: &Server) {
 }
 
 /// Removes a key if it has expired.
-pub(crate) fn expire(server: &Server, io: &mut Io<'_>, when: i64, db: usize, key: &Bytes) {
+pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize, key: &Bytes) {
     let now = Server::now();
     let mut effects = Effects::default();
     let mut reply = Reply::default();

@@ -30,6 +30,7 @@ mod numbers;
 mod plan;
 mod pubsub;
 mod reply;
+mod scripts;
 mod server;
 mod session;
 mod sets;
@@ -100,6 +101,7 @@ impl Service for Redis {
             since: Instant::now(),
             blocked: AtomicBool::new(false),
             unblock: TVar::new(0),
+            position: TVar::new(0),
         });
         let (server, entry) = (self.server.clone(), client.clone());
         optimist::atomically(|tx| server.clients.insert(tx, entry.id, entry.clone()).map(drop));

@@ -11,6 +11,7 @@ use optimist::stm::collections::TMap;
 use optimist::stm::{Result, TVar, Tx};
 
 use crate::pubsub::Subscriptions;
+use crate::scripts::{Libraries, Script};
 use crate::session::Client;
 use crate::value::{Bytes, Item};
 
@@ -27,6 +28,9 @@ pub(crate) struct Server {
     pub(crate) config: Config,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) clients: TMap<u64, Arc<Client>>,
+    /// Scripts by their SHA-1.
+    pub(crate) scripts: TMap<Bytes, Arc<Script>>,
+    pub(crate) libraries: TVar<Libraries>,
     pub(crate) blocked: AtomicUsize,
     pub(crate) log: Option<Output>,
     /// The log could not be written.
@@ -56,6 +60,8 @@ impl Server {
             config: Config::default(),
             subscriptions: Subscriptions::default(),
             clients: TMap::new(),
+            scripts: TMap::new(),
+            libraries: TVar::new(Libraries::default()),
             blocked: AtomicUsize::new(0),
             log,
             log_broken: AtomicBool::new(false),

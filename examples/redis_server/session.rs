@@ -12,7 +12,7 @@ use optimist::dispatcher::server::{Ended, Io, Next, Outbox, Session};
 use optimist::dispatcher::{Event, EventResult, Interrupt};
 use optimist::stm::{Abort, TVar, Tx};
 
-use crate::call::{Call, Effects, Fail, append_command};
+use crate::call::{Call, Effects, Fail};
 use crate::codec::{Malformed, Split, Splitter};
 use crate::plan::{Multi, REPLIES, Step, TOGETHER, recycle};
 use crate::reply::Reply;
@@ -32,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) blocked: AtomicBool,
     /// Set by CLIENT UNBLOCK: 1 for a timeout, 2 for an error.
     pub(crate) unblock: TVar<u64>,
+    /// How many commands of the script that runs are not taken back.
+    pub(crate) position: TVar<u64>,
 }
 
 impl Client {
@@ -45,6 +47,7 @@ impl Client {
             since: Instant::now(),
             blocked: AtomicBool::new(false),
             unblock: TVar::new(0),
+            position: TVar::new(0),
         }
     }
 }
@@ -141,6 +144,7 @@ impl Connection {
                 attempts += 1;
                 if attempts > 1 {
                     end = first + 1;
+                    crate::scripts::end(false);
                 }
                 reply.bytes.clear();
                 effects.clear();
@@ -154,6 +158,7 @@ impl Connection {
                 release(ev, server, effects)?;
                 if replies { ev.send(outbox, &reply.bytes) } else { Ok(()) }
             });
+            crate::scripts::end(matches!(ended, Ended::Committed(())));
             *together = if attempts > 1 { 1 } else { (2 * *together).min(TOGETHER) };
             match ended {
                 Ended::Committed(()) => {
@@ -362,7 +367,7 @@ impl Connection {
 
 /// What the steps of an event have in common.
 struct Scene<'a> {
-    server: &'a Server,
+    server: &'a Arc<Server>,
     client: &'a Arc<Client>,
     now: i64,
     timed_out: bool,
@@ -446,14 +451,12 @@ impl Scene<'_> {
             }
         };
         let start = reply.bytes.len();
-        let dirty = effects.dirty;
         let db = server.database(ev, db)?;
         let mut call = Call { tx: ev.tx(), args: words, reply, server, effects, client, db, now, own_log: false };
-        let done = match run(&mut call) {
+        let done = match call.run(run) {
             Err(Fail::Error(text)) if self.waits && text.starts_with("WRONGTYPE") => Err(Fail::Block),
             done => done,
         };
-        let own_log = call.own_log;
         match done {
             Ok(()) => {}
             Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
@@ -481,10 +484,6 @@ impl Scene<'_> {
                     return Err(Interrupt::Abort(Abort::Retry));
                 }
             }
-        }
-        if effects.dirty != dirty && !own_log && server.log.is_some() {
-            append_command(&mut effects.log, words);
-            effects.logged += 1;
         }
         Ok(())
     }
@@ -520,7 +519,11 @@ pub(crate) fn release(ev: &mut Event<'_>, server: &Server, effects: &mut Effects
 
 /// How long a blocking command waits, zero for ever.
 fn timeout(command: &Command, words: &[&[u8]]) -> Duration {
-    let at = if matches!(command.name, "blmpop" | "bzmpop") { 1 } else { words.len() - 1 };
+    let at = match command.name {
+        "blmpop" | "bzmpop" => 1,
+        _ if command.is(flags::NO_SCRIPT) => return Duration::ZERO,
+        _ => words.len() - 1,
+    };
     let seconds = words.get(at).and_then(|word| crate::numbers::float(word)).unwrap_or(0.0);
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }

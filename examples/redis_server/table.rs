@@ -8,7 +8,7 @@ use optimist::dispatcher::server::Io;
 
 use crate::call::{Call, Done};
 use crate::session::Connection;
-use crate::{admin, connection, hashes, keys, lists, pubsub, sets, sorted_sets, strings};
+use crate::{admin, connection, hashes, keys, lists, pubsub, scripts, sets, sorted_sets, strings};
 
 /// What is special about a command.
 pub(crate) mod flags {
@@ -26,6 +26,8 @@ pub(crate) mod flags {
     pub(crate) const BEGINS: u32 = 32;
     /// EXEC.
     pub(crate) const ENDS: u32 = 64;
+    /// It runs scripts or manages them: no script may call it.
+    pub(crate) const NO_SCRIPT: u32 = 128;
 }
 
 pub(crate) struct Command {
@@ -71,6 +73,9 @@ const fn session(
 ) -> Command {
     Command { name, arity, flags, keys: (0, 0, 0), run: Run::Session(run) }
 }
+
+/// Scripts take long, and do not call one another.
+const SCRIPT: u32 = flags::ALONE | flags::NO_SCRIPT;
 
 /// All commands.
 #[rustfmt::skip]
@@ -229,10 +234,16 @@ pub(crate) static COMMANDS: &[Command] = &[
     event("command", -1, flags::ALONE, (0, 0, 0), admin::command),
     event("object", -2, 0, (2, 2, 1), admin::object),
     event("memory", -2, 0, (0, 0, 0), admin::memory),
-    event("debug", -2, flags::ALONE, (0, 0, 0), admin::debug),
+    event("debug", -2, flags::ALONE | flags::NO_SCRIPT, (0, 0, 0), admin::debug),
     event("role", 1, 0, (0, 0, 0), admin::role),
-    event("function", -2, flags::ALONE, (0, 0, 0), admin::empty),
-    event("script", -2, 0, (0, 0, 0), admin::empty),
+    event("eval", -3, SCRIPT, (0, 0, 0), scripts::eval),
+    event("eval_ro", -3, SCRIPT, (0, 0, 0), scripts::eval),
+    event("evalsha", -3, SCRIPT, (0, 0, 0), scripts::evalsha),
+    event("evalsha_ro", -3, SCRIPT, (0, 0, 0), scripts::evalsha),
+    event("fcall", -3, SCRIPT, (0, 0, 0), scripts::fcall),
+    event("fcall_ro", -3, SCRIPT, (0, 0, 0), scripts::fcall),
+    event("function", -2, SCRIPT, (0, 0, 0), scripts::function),
+    event("script", -2, SCRIPT, (0, 0, 0), scripts::script),
     event("slowlog", -2, 0, (0, 0, 0), admin::empty),
     event("latency", -2, 0, (0, 0, 0), admin::empty),
     event("wait", 3, 0, (0, 0, 0), admin::zero),

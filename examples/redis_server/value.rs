@@ -105,10 +105,6 @@ impl Text {
         Text::Int { length: text.len() as u8, digits, number }
     }
 
-    pub(crate) fn integer(&self) -> Option<i64> {
-        if let Text::Int { number, .. } = self { Some(*number) } else { None }
-    }
-
     /// The name of the representation.
     pub(crate) fn encoding(&self) -> &'static str {
         match self {
