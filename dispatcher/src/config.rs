@@ -41,6 +41,9 @@ pub struct Config {
     /// From how many lost attempts for a hundred events on, events of one kind (added at one place in the source) run one after the other
     /// for a while; 0 never makes them. Applies to [`Order::Free`] and [`Order::Fifo`].
     pub collisions: u32,
+    /// How many tiny events may be committed together by one transaction; 1 for each by itself. They are taken apart again when they are in the
+    /// way of others. Applies to [`Order::Free`] and [`Order::Fifo`].
+    pub batch: u32,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             time_limit: None,
             progress: None,
             collisions: 60,
+            batch: 16,
         }
     }
 }

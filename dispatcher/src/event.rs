@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use optimist_stm::attempt::{Attempt, Mode, Place};
 use optimist_stm::{Abort, Interrupt, Read, Tx};
 
-use crate::effects::{Effects, Mark, Output};
+use crate::batch::Done;
+use crate::effects::{Appended, Effects, Mark, Output};
 use crate::queue::Additions;
 use crate::task::{Handler, Options, Task};
 
@@ -79,9 +80,25 @@ impl Context {
     }
 
     /// Prepares for a new event. `number` is its position, where the order of the run gives it one.
-    pub(crate) fn begin_event(&mut self, number: Option<u64>) {
+    pub(crate) fn begin_event(&mut self, number: Option<u64>, lost: u32) {
         self.number = number;
-        self.attempts = 0;
+        self.attempts = lost;
+    }
+
+    /// Prepares for an event that follows others in the same attempt.
+    #[inline]
+    pub(crate) fn begin_part(&mut self, lost: u32) {
+        self.number = None;
+        self.attempts = lost + 1;
+        self.again = false;
+        self.now = None;
+        self.random = None;
+    }
+
+    /// What the event that has just ended leaves behind.
+    #[inline]
+    pub(crate) fn done(&self) -> Done {
+        Done { hooks: self.on_commit.len(), bytes: self.effects.len(), again: self.again }
     }
 
     /// Prepares for a new attempt: nothing is left of the one before.
@@ -101,10 +118,15 @@ impl Context {
         self.effects.abandon();
         self.on_commit.clear();
         Additions::clear();
-        if !self.on_abort.is_empty() {
+        self.call_abort_hooks(0);
+    }
+
+    /// Calls the abort hooks from the one at `first` on.
+    pub(crate) fn call_abort_hooks(&mut self, first: usize) {
+        if self.on_abort.len() > first {
             // Outside of the event: what a hook adds is added.
             let executing = Additions::suspend();
-            for hook in std::mem::take(&mut self.on_abort) {
+            for hook in self.on_abort.split_off(first) {
                 self.catching(hook.0);
             }
             Additions::resume(executing);
@@ -117,6 +139,13 @@ impl Context {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
             self.panics.push(payload);
         }
+    }
+
+    /// Appends what the event has sent and written to its destinations, and says how many bytes that were.
+    #[inline]
+    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, usize, Appended)) -> usize {
+        let sent = if self.effects.sends.is_empty() { 0 } else { self.effects.sends.release() };
+        sent + self.effects.release(stdout, report)
     }
 
     pub(crate) fn mark(&self) -> EffectMark {
@@ -199,9 +228,10 @@ impl<'a> Event<'a> {
         Event { tx: Tx::new(attempt), context, name }
     }
 
-    /// What the event sends to connections.
-    pub(crate) fn sends(&mut self) -> &mut crate::server::Sends {
-        &mut self.context.effects.sends
+    /// What the event sends to connections, and its number.
+    pub(crate) fn sends(&mut self) -> (&mut crate::reactor::Sends, u64) {
+        let number = self.context.number();
+        (&mut self.context.effects.sends, number)
     }
 
     /// The transaction alone.

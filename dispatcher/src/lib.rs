@@ -25,9 +25,11 @@
 //! (`sleep`), and the last one to fall asleep ends the run.
 //!
 //! *Progress.* An event that has lost [`PATIENCE`](optimist_stm::run::PATIENCE) times runs once more irrevocably, in the order of asking: so it
-//! is attempted at most `PATIENCE + 1` times while one protocol is in force, however many others run against it. In ordered runs
+//! is attempted at most `PATIENCE + 1` times while one protocol is in force, however many others run against it, and at most once before that
+//! together with other tiny events. In ordered runs
 //! two attempts are enough. Queues are first in, first out, so an event that adds itself again and again keeps no other waiting.
 
+mod batch;
 mod collisions;
 mod combinators;
 mod config;
@@ -45,7 +47,6 @@ mod queue;
 pub mod reactor;
 mod report;
 mod run;
-pub mod server;
 mod sleep;
 mod task;
 mod timer;

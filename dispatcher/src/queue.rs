@@ -179,12 +179,12 @@ impl TransactionQueue {
     }
 
     /// Lets the run in progress end as soon as no event is left that could start: it waits neither for [holds](Hold) nor for timers
-    /// that are not yet due, accepts no more connections and receives nothing more.
+    /// that are not yet due, accepts no more connections, and closes those there are as they fall idle.
     pub fn drain(&self) {
         if let Some(control) = &*self.shared.current.lock() {
             control.drain();
             if let Some(reactor) = self.shared.reactor.get() {
-                reactor.close_listeners();
+                reactor.drain();
             }
             self.shared.sleep.notify();
         }

@@ -48,7 +48,12 @@ impl Control {
     }
 
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        // Release pairs with the acquire below: a worker that makes its poller after this sees it.
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 }
 
@@ -58,7 +63,7 @@ pub(crate) struct Run {
     pub(crate) config: Config,
     pub(crate) schedule: Schedule,
     pub(crate) control: Arc<Control>,
-    pub(crate) lives: Vec<CachePadded<Live>>,
+    pub(crate) lives: Vec<Arc<CachePadded<Live>>>,
     /// What is known about kinds of events that collide, if that is wanted.
     pub(crate) collisions: Option<Collisions>,
     pub(crate) deadline: Option<Instant>,
@@ -84,11 +89,12 @@ impl Run {
 
     /// Whether the run is over when every worker sleeps.
     pub(crate) fn is_finished(&self) -> bool {
-        let draining = self.control.draining.load(Ordering::Relaxed);
+        let draining = self.control.is_draining();
         // Acquire pairs with the release of the last hold.
         let held = self.shared.holds.load(Ordering::Acquire) != 0;
         let served = self.shared.reactor.get().is_some_and(|reactor| !reactor.is_empty());
-        self.shared.inbox.is_empty() && (draining || (!held && !served && self.shared.timers.is_empty()))
+        let empty = self.shared.inbox.is_empty() && !served;
+        empty && (draining || (!held && self.shared.timers.is_empty()))
     }
 
     /// Deals with an error as the configuration says. Returns an event to be added that handles it, if that is what it says.
@@ -176,7 +182,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         shared: shared.clone(),
         schedule: Schedule::new(config.order, stealers),
         control,
-        lives: (0..workers).map(|_| CachePadded::default()).collect(),
+        lives: (0..workers).map(|_| Arc::default()).collect(),
         deadline: config.time_limit.map(|limit| started + limit),
         speculates: config.order == Order::Ordered && workers > 1 && !protocol.info().in_place,
         errors: Mutex::default(),
@@ -189,7 +195,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     execute(&run, locals);
 
     let mut put_back = run.withdrawn.lock().split_off(0);
-    put_back.sort_unstable_by_key(|task| task.position);
+    put_back.sort_by_key(|task| task.position);
     put_back.extend(run.collisions.iter().flat_map(Collisions::drain));
     put_back.extend(run.schedule.drain());
     shared.put_back(put_back);
@@ -222,7 +228,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         None => {
             let blocked = shared.blocked();
             // A run that was drained leaves events waiting, as it leaves timers.
-            let drained = run.control.draining.load(Ordering::Relaxed);
+            let drained = run.control.is_draining();
             if blocked.is_empty() || drained { None } else { Some(RunErrorKind::Stuck(blocked)) }
         }
         some => some,

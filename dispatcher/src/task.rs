@@ -19,6 +19,13 @@ pub trait Handler: Send {
     /// Called once for each attempt.
     fn run(&mut self, event: &mut Event<'_>) -> EventResult;
 
+    /// Whether the event may share a transaction with others that run before and after it on the same thread. To its body nothing changes;
+    /// but where several are in one transaction, each `run` may be followed by that of another event before [`ended`](Self::ended) or
+    /// [`aborted`](Self::aborted) is called for both. Closures may; by default a handler may not.
+    fn joins(&self) -> bool {
+        false
+    }
+
     /// An attempt has been aborted and rolled back; another one follows, or [`ended`](Self::ended).
     fn aborted(&mut self) {}
 
@@ -33,6 +40,10 @@ pub trait Handler: Send {
 impl<F: FnMut(&mut Event<'_>) -> EventResult + Send> Handler for F {
     fn run(&mut self, event: &mut Event<'_>) -> EventResult {
         self(event)
+    }
+
+    fn joins(&self) -> bool {
+        true
     }
 }
 
@@ -124,16 +135,22 @@ pub(crate) struct Task {
     pub(crate) queued: Option<Instant>,
     /// Its position in the order of the run, where that has one.
     pub(crate) position: u64,
+    /// How many attempts it has lost as one of a batch.
+    pub(crate) lost: u32,
+    /// Whether it may be one of a batch.
+    pub(crate) joins: bool,
 }
 
 impl Task {
     pub(crate) fn new(handler: Box<dyn Handler>, site: &'static Location<'static>) -> Self {
-        Task { handler, site, options: None, queued: sample(), position: 0 }
+        let joins = handler.joins();
+        Task { handler, site, options: None, queued: sample(), position: 0, lost: 0, joins }
     }
 
     pub(crate) fn with(handler: Box<dyn Handler>, site: &'static Location<'static>, options: Options) -> Self {
         let options = if options.is_plain() { None } else { Some(Box::new(options)) };
-        Task { handler, site, options, queued: sample(), position: 0 }
+        let joins = options.is_none() && handler.joins();
+        Task { handler, site, options, queued: sample(), position: 0, lost: 0, joins }
     }
 
     pub(crate) fn label(&self) -> Label {
