@@ -10,7 +10,7 @@ use optimist::stm::{Abort, Tx};
 use crate::reply::Reply;
 use crate::server::Server;
 use crate::session::Client;
-use crate::value::{Bytes, Hash, Item, List, Set, Text, Value, ZSet};
+use crate::value::{Bytes, Fields, Item, List, Set, Text, Value, ZSet};
 
 /// Why a command did not come to its end.
 #[derive(Debug)]
@@ -153,6 +153,11 @@ impl Call<'_, '_> {
         self.args[at]
     }
 
+    /// The name of the command.
+    pub(crate) fn name(&self) -> String {
+        String::from_utf8_lossy(self.args[0]).to_ascii_lowercase()
+    }
+
     pub(crate) fn integer(&self, at: usize) -> Done<i64> {
         crate::numbers::integer(self.args[at]).ok_or(Fail::Error(NOT_INTEGER.into()))
     }
@@ -170,9 +175,8 @@ impl Call<'_, '_> {
     pub(crate) fn with<T>(&mut self, key: &[u8], f: impl FnOnce(Option<&Item>) -> T) -> Done<T> {
         let now = self.now;
         let mut f = Some(f);
-        let found = self.server.dbs[self.db].with(self.tx, key, |item| {
-            if item.is_over(now) { None } else { f.take().map(|f| f(Some(item))) }
-        })?;
+        let found = self.server.dbs[self.db]
+            .with(self.tx, key, |item| if item.is_over(now) { None } else { f.take().map(|f| f(Some(item))) })?;
         let expired = matches!(found, Some(None));
         let value = match (found.flatten(), f) {
             (Some(value), _) => value,
@@ -216,7 +220,11 @@ impl Call<'_, '_> {
     }
 
     /// Looks a key up once and lets `f` say what it is to hold, which keeps its time, or that it stays as it is.
-    pub(crate) fn alter<T>(&mut self, key: &[u8], f: impl FnOnce(Option<&Item>) -> Done<(Option<Value>, T)>) -> Done<T> {
+    pub(crate) fn alter<T>(
+        &mut self,
+        key: &[u8],
+        f: impl FnOnce(Option<&Item>) -> Done<(Option<Value>, T)>,
+    ) -> Done<T> {
         let now = self.now;
         let mut f = Some(f);
         let mut changed = false;
@@ -308,7 +316,7 @@ containers! {
     /// The list of a key.
     list, store_list: List(List);
     /// The hash of a key.
-    hash, store_hash: Hash(Hash);
+    hash, store_hash: Hash(Fields);
     /// The set of a key.
     set, store_set: Set(Set);
     /// The sorted set of a key.

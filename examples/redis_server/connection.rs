@@ -2,8 +2,8 @@
 
 use optimist::dispatcher::reactor::{Ended, Io};
 
-use crate::server::{DATABASES, Server};
 use crate::plan::{Multi, Step};
+use crate::server::{DATABASES, Server};
 use crate::session::{Connection, stamp_of};
 use crate::value::Bytes;
 

@@ -4,7 +4,7 @@ use crate::call::{Call, Done, SYNTAX, error};
 use crate::glob::matches;
 use crate::server::DATABASES;
 use crate::strings::expiry;
-use crate::value::{Bytes, Table, Text, Value};
+use crate::value::{Bytes, Key, Table, Text, Value};
 
 pub(crate) fn del(call: &mut Call<'_, '_>) -> Done {
     let mut count = 0;
@@ -159,7 +159,7 @@ pub(crate) fn dbsize(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn keys(call: &mut Call<'_, '_>) -> Done {
     let pattern = call.args[1];
     let now = call.now;
-    let mut found: Vec<Bytes> = Vec::new();
+    let mut found: Vec<Key> = Vec::new();
     let mut cursor = 0;
     loop {
         cursor = call.server.dbs[call.db].scan(call.tx, cursor, usize::MAX, |key, item| {
@@ -182,7 +182,7 @@ pub(crate) fn randomkey(call: &mut Call<'_, '_>) -> Done {
     // From somewhere to the end, and if there is nothing, from the beginning.
     for _ in 0..2 {
         loop {
-            let mut found: Vec<Bytes> = Vec::new();
+            let mut found: Vec<Key> = Vec::new();
             cursor = call.server.dbs[call.db].scan(call.tx, cursor, 1, |key, item| {
                 if item.expires == 0 || item.expires > now {
                     found.push(key.clone());
@@ -375,7 +375,7 @@ fn scan_options<'a>(call: &Call<'a, '_>, at: usize, keys: bool) -> Done<Scan<'a>
 pub(crate) fn scan(call: &mut Call<'_, '_>) -> Done {
     let options = scan_options(call, 1, true)?;
     let now = call.now;
-    let mut found: Vec<Bytes> = Vec::new();
+    let mut found: Vec<Key> = Vec::new();
     let cursor = call.server.dbs[call.db].scan(call.tx, options.cursor, options.count, |key, item| {
         let fits = options.pattern.is_none_or(|pattern| matches(pattern, key));
         let is_kind = options.kind.as_deref().is_none_or(|kind| item.value.kind() == kind);
@@ -607,7 +607,7 @@ fn undump(bytes: &[u8]) -> Option<Value> {
             Value::Set(set)
         }
         b'h' => {
-            let mut hash = crate::value::Hash::default();
+            let mut hash = crate::value::Fields::default();
             parts.chunks_exact(2).for_each(|pair| _ = hash.insert(pair[0], pair[1].into()));
             Value::Hash(hash)
         }

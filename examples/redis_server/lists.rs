@@ -1,6 +1,7 @@
 //! Lists, and the commands that wait for one to have something.
 
 use crate::call::{Call, Done, Fail, SYNTAX, error};
+use crate::several::pops;
 use crate::strings::span;
 use crate::value::{Bytes, List};
 
@@ -388,27 +389,10 @@ pub(crate) fn brpop(call: &mut Call<'_, '_>) -> Done {
 
 /// LMPOP and BLMPOP: true if a list had something.
 fn pop_several(call: &mut Call<'_, '_>, at: usize) -> Done<bool> {
-    let (keys, mut at) = crate::sets::counted_keys(call, at).or_else(|fail| match fail {
-        Fail::Error(text) if text.contains("Number of keys") => error(SYNTAX),
-        other => Err(other),
-    })?;
-    if at >= call.args.len() {
-        return error(SYNTAX);
-    }
-    let side = Side::of(call, at)?;
-    at += 1;
-    let mut count = 1;
-    if at < call.args.len() {
-        if !call.is(at, "COUNT") || at + 2 != call.args.len() {
-            return error(SYNTAX);
-        }
-        count = match call.integer(at + 1) {
-            Ok(count @ 1..) => count as usize,
-            _ => return error("ERR count should be greater than 0"),
-        };
-    }
-    for key in keys {
-        let taken = take(call, key, side, count)?;
+    let pops = pops(call, at, ["LEFT", "RIGHT"])?;
+    let side = if pops.second { Side::Right } else { Side::Left };
+    for key in pops.keys {
+        let taken = take(call, key, side, pops.count)?;
         if !taken.is_empty() {
             call.reply.array(2);
             call.reply.bulk(key);

@@ -14,6 +14,8 @@
 //! | `value` | what keys hold |
 //! | `server`, `session`, `plan`, `call` | what all connections share; one connection; what has arrived from it; one command |
 //! | `table` | the one table of commands |
+//! | `scripts` | EVAL and libraries, in the flowgraph language |
+//! | `several` | what commands on several keys have in common |
 //! | `strings`, `hashes`, `lists`, `sets`, `sorted_sets`, `keys`, `pubsub`, `connection`, `admin` | the commands, by family |
 //! | `log` | the append-only file, replayed at the start |
 
@@ -34,6 +36,7 @@ mod scripts;
 mod server;
 mod session;
 mod sets;
+mod several;
 mod sorted_sets;
 mod strings;
 mod table;
@@ -57,6 +60,10 @@ use optimist::stm::TVar;
 use server::Server;
 use session::{Client, Connection};
 use value::Bytes;
+
+/// Values are made on one thread and freed on another all the time, which this allocator takes no lock for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The version that clients are told: that of the protocol's reference whose commands are served.
 pub(crate) const VERSION: &str = "7.2.4";

@@ -455,7 +455,9 @@ pub(crate) fn function(call: &mut Call<'_, '_>) -> Done {
         let bytes = call.args[call.args.len() - 1];
         let text = flow_text(bytes)?;
         let head = text.lines().next().filter(|line| line.starts_with("#!"));
-        let Some(head) = head else { return error("ERR Missing library metadata: the text begins with #!flow name=…") };
+        let Some(head) = head else {
+            return error("ERR Missing library metadata: the text begins with #!flow name=…");
+        };
         let Some(name) = head.split_whitespace().find_map(|word| word.strip_prefix("name=")) else {
             return error("ERR Library name was not given");
         };

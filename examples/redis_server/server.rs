@@ -13,10 +13,10 @@ use optimist::stm::{Result, TVar, Tx};
 use crate::pubsub::Subscriptions;
 use crate::scripts::{Libraries, Script};
 use crate::session::Client;
-use crate::value::{Bytes, Item};
+use crate::value::{Bytes, Item, Key};
 
 /// A database: every key an object of its own, so commands on different keys never meet.
-pub(crate) type Database = TMap<Bytes, Item, foldhash::fast::RandomState>;
+pub(crate) type Database = TMap<Key, Item, foldhash::fast::RandomState>;
 
 /// How many databases there are.
 pub(crate) const DATABASES: usize = 16;

@@ -123,13 +123,7 @@ impl Connection {
     }
 
     /// Runs steps, in as few events as may be. None if there is only one and it waits for a change.
-    pub(crate) fn transact(
-        &mut self,
-        io: &mut Io<'_>,
-        steps: &[Step],
-        words: &[&[u8]],
-        timed_out: bool,
-    ) -> Option<()> {
+    pub(crate) fn transact(&mut self, io: &mut Io<'_>, steps: &[Step], words: &[&[u8]], timed_out: bool) -> Option<()> {
         let now = Server::now();
         let replies = self.replies && !self.skip;
         // A key that has another type by now is none that a blocked command waits for.

@@ -8,6 +8,7 @@ use optimist::dispatcher::reactor::Io;
 
 use crate::call::{Call, Done};
 use crate::session::Connection;
+use crate::several::{DIFFERENCE, INTERSECTION, UNION};
 use crate::{admin, connection, hashes, keys, lists, pubsub, scripts, sets, sorted_sets, strings};
 
 /// What is special about a command.
@@ -152,12 +153,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     event("smembers", 2, 0, (1, 1, 1), sets::smembers),
     event("spop", -2, flags::WRITE, (1, 1, 1), sets::spop),
     event("srandmember", -2, 0, (1, 1, 1), sets::srandmember),
-    event("sunion", -2, flags::ALONE, (1, -1, 1), sets::sunion),
-    event("sinter", -2, flags::ALONE, (1, -1, 1), sets::sinter),
-    event("sdiff", -2, flags::ALONE, (1, -1, 1), sets::sdiff),
-    event("sunionstore", -3, flags::WRITE | flags::ALONE, (1, -1, 1), sets::sunionstore),
-    event("sinterstore", -3, flags::WRITE | flags::ALONE, (1, -1, 1), sets::sinterstore),
-    event("sdiffstore", -3, flags::WRITE | flags::ALONE, (1, -1, 1), sets::sdiffstore),
+    event("sunion", -2, flags::ALONE, (1, -1, 1), sets::combined::<UNION>),
+    event("sinter", -2, flags::ALONE, (1, -1, 1), sets::combined::<INTERSECTION>),
+    event("sdiff", -2, flags::ALONE, (1, -1, 1), sets::combined::<DIFFERENCE>),
+    event("sunionstore", -3, flags::WRITE | flags::ALONE, (1, -1, 1), sets::stored::<UNION>),
+    event("sinterstore", -3, flags::WRITE | flags::ALONE, (1, -1, 1), sets::stored::<INTERSECTION>),
+    event("sdiffstore", -3, flags::WRITE | flags::ALONE, (1, -1, 1), sets::stored::<DIFFERENCE>),
     event("sintercard", -3, flags::ALONE, (0, 0, 0), sets::sintercard),
     event("sscan", -3, 0, (1, 1, 1), keys::sscan),
     event("zadd", -4, flags::WRITE, (1, 1, 1), sorted_sets::zadd),
@@ -187,12 +188,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     event("zmpop", -4, flags::WRITE, (0, 0, 0), sorted_sets::zmpop),
     event("bzmpop", -5, flags::WRITE | flags::ALONE, (0, 0, 0), sorted_sets::bzmpop),
     event("zrandmember", -2, 0, (1, 1, 1), sorted_sets::zrandmember),
-    event("zunion", -3, flags::ALONE, (0, 0, 0), sorted_sets::zunion),
-    event("zinter", -3, flags::ALONE, (0, 0, 0), sorted_sets::zinter),
-    event("zdiff", -3, flags::ALONE, (0, 0, 0), sorted_sets::zdiff),
-    event("zunionstore", -4, flags::WRITE | flags::ALONE, (1, 1, 1), sorted_sets::zunionstore),
-    event("zinterstore", -4, flags::WRITE | flags::ALONE, (1, 1, 1), sorted_sets::zinterstore),
-    event("zdiffstore", -4, flags::WRITE | flags::ALONE, (1, 1, 1), sorted_sets::zdiffstore),
+    event("zunion", -3, flags::ALONE, (0, 0, 0), sorted_sets::combined::<UNION>),
+    event("zinter", -3, flags::ALONE, (0, 0, 0), sorted_sets::combined::<INTERSECTION>),
+    event("zdiff", -3, flags::ALONE, (0, 0, 0), sorted_sets::combined::<DIFFERENCE>),
+    event("zunionstore", -4, flags::WRITE | flags::ALONE, (1, 1, 1), sorted_sets::stored::<UNION>),
+    event("zinterstore", -4, flags::WRITE | flags::ALONE, (1, 1, 1), sorted_sets::stored::<INTERSECTION>),
+    event("zdiffstore", -4, flags::WRITE | flags::ALONE, (1, 1, 1), sorted_sets::stored::<DIFFERENCE>),
     event("zintercard", -3, flags::ALONE, (0, 0, 0), sorted_sets::zintercard),
     event("zscan", -3, 0, (1, 1, 1), keys::zscan),
     event("del", -2, flags::WRITE, (1, -1, 1), keys::del),

@@ -4,19 +4,22 @@
 //! (balanced trees that are copied along one path), which makes a change of a big list, hash or set cost as much as its depth, and an aborted
 //! one nothing but garbage.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, OrdSet, Vector};
+use imbl::{GenericHashMap, Vector};
 
-/// A key, an element, a field.
+/// An element, a field, a name.
 pub(crate) type Bytes = Arc<[u8]>;
 /// A list.
 pub(crate) type List = Shared<Vector<Bytes>>;
 /// A hash.
-pub(crate) type Hash = Shared<Table<Bytes>>;
+pub(crate) type Fields = Shared<Table<Bytes>>;
 /// A set.
 pub(crate) type Set = Shared<Table<()>>;
 /// A sorted set.
@@ -53,6 +56,60 @@ impl<A, T: FromIterator<A>> FromIterator<A> for Shared<T> {
     }
 }
 
+/// The longest key that lies beside its value's word.
+const SHORT_KEY: usize = 22;
+
+/// A key of a database. Short ones need no memory of their own, so whoever looks for one has it where the map has its entry.
+#[derive(Clone)]
+pub(crate) enum Key {
+    Short { length: u8, bytes: [u8; SHORT_KEY] },
+    Long(Bytes),
+}
+
+impl From<&[u8]> for Key {
+    fn from(name: &[u8]) -> Self {
+        if name.len() > SHORT_KEY {
+            return Key::Long(name.into());
+        }
+        let mut bytes = [0; SHORT_KEY];
+        bytes[..name.len()].copy_from_slice(name);
+        Key::Short { length: name.len() as u8, bytes }
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Key::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Key::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Key {}
+
 /// What a key holds.
 #[derive(Clone)]
 pub(crate) struct Item {
@@ -77,8 +134,15 @@ const IN_PLACE: usize = 44;
 #[derive(Clone)]
 pub(crate) enum Text {
     /// An integer in its canonical form, and its digits, so that neither counting nor reading it has to convert anything.
-    Int { length: u8, digits: [u8; 20], number: i64 },
-    Short { length: u8, bytes: [u8; IN_PLACE] },
+    Int {
+        length: u8,
+        digits: [u8; 20],
+        number: i64,
+    },
+    Short {
+        length: u8,
+        bytes: [u8; IN_PLACE],
+    },
     Long(Bytes),
 }
 
@@ -151,7 +215,7 @@ impl fmt::Debug for Text {
 pub(crate) enum Value {
     Str(Text),
     List(List),
-    Hash(Hash),
+    Hash(Fields),
     Set(Set),
     ZSet(ZSet),
 }
@@ -268,14 +332,14 @@ pub(crate) struct Score(pub(crate) f64);
 impl Eq for Score {}
 
 impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.partial_cmp(&other.0).unwrap_or(std::cmp::Ordering::Equal)
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal)
     }
 }
 
@@ -283,7 +347,8 @@ impl Ord for Score {
 #[derive(Clone, Default)]
 pub(crate) struct Ranking {
     pub(crate) members: Table<f64>,
-    pub(crate) order: OrdSet<(Score, Bytes)>,
+    /// In order, so that a rank is a position: it is found, and what has it, in the logarithm of the length.
+    pub(crate) order: Vector<(Score, Bytes)>,
 }
 
 impl Ranking {
@@ -291,22 +356,31 @@ impl Ranking {
         self.members.len()
     }
 
+    /// How many members fulfil a condition that some of the lowest fulfil and no others.
+    pub(crate) fn count_while(&self, condition: impl Fn(&(Score, Bytes)) -> bool) -> usize {
+        let order = |entry: &(Score, Bytes)| if condition(entry) { Ordering::Less } else { Ordering::Greater };
+        self.order.binary_search_by(order).unwrap_or_else(|rank| rank)
+    }
+
+    /// How many members stand before this one.
+    pub(crate) fn rank(&self, score: f64, member: &[u8]) -> usize {
+        self.count_while(|(own, name)| (*own, &**name) < (Score(score), member))
+    }
+
     pub(crate) fn insert(&mut self, member: &[u8], score: f64) -> bool {
-        let member: Bytes = member.into();
-        if let Some(old) = self.members.get(&member) {
-            let old = *old;
+        if let Some(old) = self.members.get(member).copied() {
             if old == score {
                 return false;
             }
-            self.order.remove(&(Score(old), member.clone()));
+            self.order.remove(self.rank(old, member));
         }
-        self.order.insert((Score(score), member.clone()));
-        self.members.insert(&member, score)
+        self.order.insert(self.rank(score, member), (Score(score), member.into()));
+        self.members.insert(member, score)
     }
 
     pub(crate) fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let score = self.members.remove(member)?;
-        self.order.remove(&(Score(score), member.into()));
+        self.order.remove(self.rank(score, member));
         Some(score)
     }
 }
@@ -341,9 +415,9 @@ mod tests {
             (seed >> 33) % below
         };
         let (mut set, mut model) = (ZSet::default(), BTreeMap::new());
-        for round in 0..20_000 {
-            let growing = round % 4000 < 2500;
-            let member = format!("m{}", random(300)).into_bytes();
+        for round in 0..40_000 {
+            let growing = round % 8000 < 5000;
+            let member = format!("m{}", random(1000)).into_bytes();
             if random(10) < if growing { 8 } else { 2 } {
                 let score = random(50) as f64;
                 assert_eq!(set.insert(&member, score), model.insert(member, score).is_none());
@@ -356,6 +430,9 @@ mod tests {
                     model.iter().map(|(member, score)| (Score(*score), Bytes::from(&**member))).collect();
                 by_score.sort();
                 assert!(set.order.iter().eq(by_score.iter()));
+                for (rank, (score, member)) in by_score.iter().enumerate().step_by(17) {
+                    assert_eq!(set.rank(score.0, member), rank);
+                }
                 assert!(model.iter().all(|(member, score)| set.members.get(member) == Some(score)));
             }
         }
