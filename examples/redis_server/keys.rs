@@ -471,19 +471,22 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
         }
         at += 1;
     }
-    let mut elements: Vec<Bytes> = match call.get(key)?.map(|item| item.value) {
+    let item = call.get(key)?;
+    let mut elements: Vec<&Bytes> = match item.as_ref().map(|item| &item.value) {
         None => Vec::new(),
-        Some(Value::List(list)) => list.iter().cloned().collect(),
-        Some(Value::Set(set)) => set.keys().cloned().collect(),
-        Some(Value::ZSet(zset)) => zset.order.iter().map(|(_, member)| member.clone()).collect(),
-        Some(_) => return error("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        Some(Value::List(list)) => list.iter().collect(),
+        Some(Value::Set(set)) => set.keys().collect(),
+        Some(Value::ZSet(zset)) => zset.order.iter().map(|(_, member)| member).collect(),
+        Some(_) => return error(crate::call::WRONG_TYPE),
     };
     let sorts = by.is_none_or(|pattern| pattern.contains(&b'*'));
-    if sorts {
+    if sorts && by.is_none() && !alpha {
+        elements = by_number(elements, descending)?;
+    } else if sorts {
         let mut keyed = Vec::with_capacity(elements.len());
         for element in elements {
             let weight = match by {
-                Some(pattern) => look_up(call, pattern, &element)?,
+                Some(pattern) => look_up(call, pattern, element)?,
                 None => Some(element.clone()),
             };
             let number = if alpha {
@@ -491,16 +494,15 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
             } else {
                 match weight.as_ref().map_or(Some(0.0), |weight| crate::numbers::float(weight)) {
                     Some(number) => number,
-                    None => return error("ERR One or more scores can't be converted into double"),
+                    None => return error(NO_SCORES),
                 }
             };
             keyed.push((number, weight, element));
         }
-        keyed.sort_by(|a, b| {
+        keyed.sort_unstable_by(|a, b| {
             let order = if alpha { a.1.cmp(&b.1) } else { a.0.total_cmp(&b.0) };
             // Equal weights are ordered by the elements themselves, so that the result is always the same.
-            let order =
-                order.then_with(|| if by.is_some() || !alpha { a.2.cmp(&b.2) } else { std::cmp::Ordering::Equal });
+            let order = order.then_with(|| a.2.cmp(b.2));
             if descending { order.reverse() } else { order }
         });
         elements = keyed.into_iter().map(|(_, _, element)| element).collect();
@@ -512,13 +514,18 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         elements = elements.into_iter().skip(skip).take(count).collect();
     }
+    if gets.is_empty() && target.is_none() {
+        call.reply.array(elements.len());
+        elements.iter().for_each(|element| call.reply.bulk(element));
+        return Ok(());
+    }
     let mut results: Vec<Option<Bytes>> = Vec::new();
     for element in elements {
         if gets.is_empty() {
-            results.push(Some(element));
+            results.push(Some(element.clone()));
         } else {
             for pattern in &gets {
-                results.push(if *pattern == b"#" { Some(element.clone()) } else { look_up(call, pattern, &element)? });
+                results.push(if *pattern == b"#" { Some(element.clone()) } else { look_up(call, pattern, element)? });
             }
         }
     }
@@ -542,6 +549,24 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
         }
     }
     Ok(())
+}
+
+const NO_SCORES: &str = "ERR One or more scores can't be converted into double";
+
+/// Sorts elements as the numbers that they are; equal numbers as text.
+fn by_number(elements: Vec<&Bytes>, descending: bool) -> Done<Vec<&Bytes>> {
+    let mut keyed = Vec::with_capacity(elements.len());
+    for element in elements {
+        let Some(number) = crate::numbers::float(element) else { return error(NO_SCORES) };
+        // The bits of a number, so arranged that integers compare as the numbers do.
+        let bits = number.to_bits() as i64;
+        keyed.push((bits ^ (((bits >> 63) as u64) >> 1) as i64, element));
+    }
+    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)));
+    if descending {
+        keyed.reverse();
+    }
+    Ok(keyed.into_iter().map(|(_, element)| element).collect())
 }
 
 /// The string, or with `->` the hash field, that a pattern means for an element.

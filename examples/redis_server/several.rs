@@ -19,7 +19,11 @@ pub(crate) fn counted_keys<'a>(call: &Call<'a, '_>, at: usize) -> Done<(&'a [&'a
 }
 
 /// Replies with how many there are, of which no more than what LIMIT says at `at` are counted.
-pub(crate) fn reply_count(call: &mut Call<'_, '_>, mut at: usize, count: impl FnOnce(&mut Call<'_, '_>) -> Done<usize>) -> Done {
+pub(crate) fn reply_count(
+    call: &mut Call<'_, '_>,
+    mut at: usize,
+    count: impl FnOnce(&mut Call<'_, '_>) -> Done<usize>,
+) -> Done {
     let mut limit = 0;
     while at < call.args.len() {
         if !call.is(at, "LIMIT") || at + 1 >= call.args.len() {

@@ -228,13 +228,25 @@ fn ranks(zset: &ZSet, part: &Part) -> Range<usize> {
         Bound::Included(score) if lower => zset.count_while(|(own, _)| own.0 < score),
         Bound::Excluded(score) if !lower => zset.count_while(|(own, _)| own.0 < score),
         Bound::Included(score) | Bound::Excluded(score) => zset.count_while(|(own, _)| own.0 <= score),
-        Bound::Unbounded => if lower { 0 } else { zset.len() },
+        Bound::Unbounded => {
+            if lower {
+                0
+            } else {
+                zset.len()
+            }
+        }
     };
     let below_name = |bound: &Bound<Bytes>, lower: bool| match bound {
         Bound::Included(name) if lower => zset.count_while(|(_, own)| own < name),
         Bound::Excluded(name) if !lower => zset.count_while(|(_, own)| own < name),
         Bound::Included(name) | Bound::Excluded(name) => zset.count_while(|(_, own)| own <= name),
-        Bound::Unbounded => if lower { 0 } else { zset.len() },
+        Bound::Unbounded => {
+            if lower {
+                0
+            } else {
+                zset.len()
+            }
+        }
     };
     let (start, end) = match part {
         Part::Index(start, end) => return span(*start, *end, zset.len()),
