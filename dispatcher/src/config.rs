@@ -10,6 +10,7 @@ use crate::effects::Output;
 use crate::error::EventError;
 use crate::event::{Event, EventResult};
 use crate::order::Order;
+use crate::record::Recording;
 use crate::report::Counters;
 
 /// How a queue runs its events.
@@ -44,6 +45,8 @@ pub struct Config {
     /// How many tiny events may be committed together by one transaction; 1 for each by itself. They are taken apart again when they are in the
     /// way of others. Applies to [`Order::Free`] and [`Order::Fifo`].
     pub batch: u32,
+    /// Records the runs of the queue, or replays them. To be set before the first event is added.
+    pub recording: Option<Recording>,
 }
 
 impl Default for Config {
@@ -59,6 +62,7 @@ impl Default for Config {
             progress: None,
             collisions: 60,
             batch: 16,
+            recording: None,
         }
     }
 }

@@ -144,6 +144,8 @@ pub(crate) enum RunErrorKind {
     TimeLimit,
     /// Events wait for a change that nobody is left to make.
     Stuck(Vec<Label>),
+    /// The recording that is replayed has an event, called by its origin, that has not been added.
+    Diverged(String),
 }
 
 impl RunError {
@@ -174,6 +176,12 @@ impl RunError {
         matches!(self.kind, RunErrorKind::Stuck(_))
     }
 
+    /// Whether the events added were not those of the [recording](crate::Recording) that is replayed.
+    #[must_use]
+    pub fn is_diverged(&self) -> bool {
+        matches!(self.kind, RunErrorKind::Diverged(_))
+    }
+
     /// What the run did before it ended.
     #[must_use]
     pub fn report(&self) -> &Report {
@@ -198,6 +206,9 @@ impl fmt::Display for RunError {
             RunErrorKind::Cancelled => write!(f, "the run was stopped with {} events pending", self.report.pending),
             RunErrorKind::TimeLimit => {
                 write!(f, "the run reached its time limit with {} events pending", self.report.pending)
+            }
+            RunErrorKind::Diverged(origin) => {
+                write!(f, "the recording goes on with event {origin}, which has not been added")
             }
             RunErrorKind::Stuck(labels) => {
                 write!(f, "{} events wait for a change that nobody is left to make", labels.len())?;

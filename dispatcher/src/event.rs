@@ -13,6 +13,7 @@ use optimist_stm::{Abort, Interrupt, Read, Tx};
 use crate::batch::Done;
 use crate::effects::{Appended, Effects, Mark, Output};
 use crate::queue::Additions;
+use crate::record::{Entry, Locked, Origin};
 use crate::task::{Handler, Options, Task};
 
 /// The error of an event: any error at all, boxed.
@@ -22,7 +23,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub type EventResult<T = ()> = Result<T, Interrupt<Failure>>;
 
 /// What a worker keeps for the event that it executes, reused from event to event.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Context {
     pub(crate) effects: Effects,
     pub(crate) on_commit: Vec<Hook>,
@@ -31,15 +32,30 @@ pub(crate) struct Context {
     pub(crate) again: bool,
     /// How many attempts there have been, this one included.
     pub(crate) attempts: u32,
-    now: Option<SystemTime>,
+    pub(crate) now: Option<SystemTime>,
     random: Option<u64>,
     /// The number of the event, once somebody has asked.
-    number: Option<u64>,
+    pub(crate) number: Option<u64>,
+    /// The recorded time, in a replay.
+    recorded_now: Option<SystemTime>,
+    /// The line of the recording at which the event has failed.
+    pub(crate) failed_line: u64,
+    /// The recording, locked from the end of the body until the effects are released.
+    pub(crate) recording: Option<Locked>,
     numbers: Numbers,
     seed: u64,
     worker: usize,
     /// What hooks panicked with, to be reported once the event is over.
     pub(crate) panics: Vec<Box<dyn std::any::Any + Send>>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("worker", &self.worker)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is to be called when an event has committed or an attempt has not.
@@ -83,6 +99,19 @@ impl Context {
     pub(crate) fn begin_event(&mut self, number: Option<u64>, lost: u32) {
         self.number = number;
         self.attempts = lost;
+        self.recorded_now = None;
+    }
+
+    /// What a recording says about the event.
+    pub(crate) fn entry(&self, origin: u64) -> Entry {
+        Entry { origin: Origin(origin), now: self.now, number: self.number }
+    }
+
+    /// Takes time and number from a recording.
+    #[cold]
+    pub(crate) fn replay(&mut self, entry: &Entry) {
+        self.recorded_now = entry.now;
+        self.number = self.number.or(entry.number);
     }
 
     /// Prepares for an event that follows others in the same attempt.
@@ -116,6 +145,7 @@ impl Context {
     /// Lets go of everything that the attempt held, and calls its abort hooks.
     pub(crate) fn abort(&mut self) {
         self.effects.abandon();
+        self.recording = None;
         self.on_commit.clear();
         Additions::clear();
         self.call_abort_hooks(0);
@@ -166,7 +196,7 @@ impl Context {
 
     /// See [`Event::now`].
     pub(crate) fn now(&mut self) -> SystemTime {
-        *self.now.get_or_insert_with(SystemTime::now)
+        *self.now.get_or_insert_with(|| self.recorded_now.unwrap_or_else(SystemTime::now))
     }
 
     /// See [`Event::random`].

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZero;
 use std::panic::Location;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventResult};
@@ -132,7 +134,9 @@ pub(crate) struct Task {
     /// Options, if there are any: most events have none.
     pub(crate) options: Option<Box<Options>>,
     /// When it was added, if it is one of the sample whose latencies are measured.
-    pub(crate) queued: Option<Instant>,
+    pub(crate) queued: Option<Stamp>,
+    /// Its [origin](crate::record::Origin), if runs are recorded or replayed; else 0.
+    pub(crate) origin: u64,
     /// Its position in the order of the run, where that has one.
     pub(crate) position: u64,
     /// How many attempts it has lost as one of a batch.
@@ -144,13 +148,13 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) fn new(handler: Box<dyn Handler>, site: &'static Location<'static>) -> Self {
         let joins = handler.joins();
-        Task { handler, site, options: None, queued: sample(), position: 0, lost: 0, joins }
+        Task { handler, site, options: None, queued: sample(), origin: 0, position: 0, lost: 0, joins }
     }
 
     pub(crate) fn with(handler: Box<dyn Handler>, site: &'static Location<'static>, options: Options) -> Self {
         let options = if options.is_plain() { None } else { Some(Box::new(options)) };
         let joins = options.is_none() && handler.joins();
-        Task { handler, site, options, queued: sample(), position: 0, lost: 0, joins }
+        Task { handler, site, options, queued: sample(), origin: 0, position: 0, lost: 0, joins }
     }
 
     pub(crate) fn label(&self) -> Label {
@@ -197,11 +201,28 @@ const SAMPLE: u32 = 64;
 
 /// The time now, for one call in [`SAMPLE`] of each thread.
 #[inline]
-fn sample() -> Option<Instant> {
+fn sample() -> Option<Stamp> {
     thread_local! {
         static CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
     let calls = CALLS.get();
     CALLS.set(calls.wrapping_add(1));
-    if calls.is_multiple_of(SAMPLE) { Some(Instant::now()) } else { None }
+    if calls.is_multiple_of(SAMPLE) { Some(Stamp::now()) } else { None }
+}
+
+/// A time in half the room of an [`Instant`]: nanoseconds since the first one taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp(NonZero<u64>);
+
+static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Stamp {
+    fn now() -> Self {
+        let since = u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Stamp(NonZero::new(since).unwrap_or(NonZero::<u64>::MIN))
+    }
+
+    pub(crate) fn instant(self) -> Instant {
+        *FIRST + Duration::from_nanos(self.0.get())
+    }
 }

@@ -1,7 +1,8 @@
 //! A worker: takes an event from the schedule, executes it as a transaction, releases its effects, and sleeps when there is nothing.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optimist_stm::attempt::{Attempt, Mode};
@@ -9,18 +10,20 @@ use optimist_stm::protocol::{Any as AnyProtocol, Protocol};
 use optimist_stm::run::Body;
 use optimist_stm::watch::Watch;
 use optimist_stm::{Abort, Interrupt, Stop, runtime};
+use parking_lot::Mutex;
 
 use crate::batch::{Batch, Done, Kinds};
 use crate::collisions::{Collisions, Held, Verdict};
 use crate::error::EventError;
-use crate::event::{Context, Event, Failure};
+use crate::event::{Context, Event, EventResult, Failure};
 use crate::order::{Local, Schedule};
-use crate::queue::Additions;
+use crate::queue::{Addition, Additions, Descent};
 use crate::reactor::{Poller, Runner};
+use crate::record::{Origin, Sink};
 use crate::report::{Latencies, Live};
 use crate::run::{Run, STOP_TIME};
 use crate::sleep::Wake;
-use crate::task::Task;
+use crate::task::{Handler, Task};
 
 /// After so many events a worker looks at timers, the time limit and output that waits to be flushed.
 const ROUND: u32 = 64;
@@ -105,9 +108,13 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         }
         self.live.attempts.add(1);
         self.context.begin_attempt();
-        let Task { handler, options, queued, position, .. } = &mut *self.task;
+        let Task { handler, options, queued, position, origin, .. } = &mut *self.task;
         let name = options.as_ref().and_then(|options| options.name.as_deref());
-        match handler.run(&mut Event::new(tx, self.context, name)) {
+        let result = match &self.run.recorder {
+            Some(recorder) if self.in_turn => recorded(recorder, tx, self.context, name, &mut **handler, *origin)?,
+            _ => handler.run(&mut Event::new(tx, self.context, name)),
+        };
+        match result {
             Ok(()) => {}
             Err(Interrupt::Abort(abort)) => return Err(Interrupt::Abort(abort)),
             Err(Interrupt::Error(failure)) => return Err(Interrupt::Error(Ending::Failed(failure))),
@@ -128,6 +135,10 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         if self.context.effects.lock(&self.run.config.stdout) {
             tx.encumbered = true;
         }
+        if let Some(recorder) = &self.run.recorder {
+            self.context.recording = Some(recorder.lock_arc());
+            tx.encumbered = true;
+        }
         Ok(())
     }
 
@@ -144,10 +155,33 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
     }
 }
 
+/// Runs an attempt whose failure, if it fails or panics, is to stand in the recording at a place where a replay fails too: it is appended while
+/// nobody can commit and what it has read still holds.
+#[cold]
+fn recorded(
+    recorder: &Arc<Mutex<Sink>>,
+    tx: &mut Attempt,
+    context: &mut Context,
+    name: Option<&str>,
+    handler: &mut dyn Handler,
+    origin: u64,
+) -> Result<EventResult, Abort> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&mut Event::new(tx, context, name))));
+    if matches!(outcome, Err(_) | Ok(Err(Interrupt::Error(_)))) {
+        let mut recording = recorder.lock();
+        <AnyProtocol as Protocol>::validate(tx)?;
+        context.failed_line = recording.append(context.entry(origin));
+    }
+    match outcome {
+        Ok(result) => Ok(result),
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
 impl<'r> Worker<'r> {
     pub(crate) fn new(run: &'r Run, local: Local) -> Self {
-        let live = &*run.lives[local.index];
-        let runner = Runner::new(local.index, &run.shared, &run.lives[local.index], &run.config.stdout);
+        let live = &*run.control.lives[local.index];
+        let runner = Runner::new(local.index, &run.shared, &run.control.lives[local.index], &run.config.stdout);
         let context = Context::new(local.index, run.config.seed, run.shared.numbers.clone());
         Worker {
             run,
@@ -161,7 +195,9 @@ impl<'r> Worker<'r> {
             runner,
             served: Instant::now(),
             kinds: Kinds::new(run.config.batch.max(1)),
-            batches: run.config.batch > 1 && matches!(run.schedule, Schedule::Free(_) | Schedule::Fifo(_)),
+            batches: run.config.batch > 1
+                && run.recorder.is_none()
+                && matches!(run.schedule, Schedule::Free(_) | Schedule::Fifo(_)),
             batch: Vec::new(),
             done: Vec::new(),
             apart: Vec::new(),
@@ -195,8 +231,15 @@ impl<'r> Worker<'r> {
             poller.end(&mut self.runner);
             self.report_connections();
         }
-        self.latencies.merge(&self.runner.latencies);
-        self.run.add_latencies(&self.latencies);
+        self.hand_over_latencies();
+    }
+
+    fn hand_over_latencies(&mut self) {
+        let mut latencies = std::mem::take(&mut self.latencies);
+        latencies.merge(&std::mem::take(&mut self.runner.latencies));
+        if latencies.queue.count() + latencies.run.count() > 0 {
+            self.run.control.latencies.lock().merge(&latencies);
+        }
     }
 
     /// Makes the worker's poller, once there is something to poll for.
@@ -272,6 +315,7 @@ impl<'r> Worker<'r> {
         if now - self.flushed > FLUSH_INTERVAL {
             self.flushed = now;
             self.flush();
+            self.hand_over_latencies();
         }
     }
 
@@ -486,8 +530,11 @@ impl<'r> Worker<'r> {
     fn execute_now(&mut self, mut task: Task) {
         let ordered = matches!(self.run.schedule, Schedule::Ordered(_));
         let key = if self.run.schedule.has_keys() { task.key() } else { None };
-        let started = task.queued.map(|queued| (queued, Instant::now()));
+        let started = task.queued.map(|queued| (queued.instant(), Instant::now()));
         self.context.begin_event(if ordered { Some(task.position) } else { None }, task.lost);
+        if let Some(entry) = self.local.recorded.take() {
+            self.context.replay(&entry);
+        }
         let (outcome, body_ended) = self.attempt(&mut task, ordered);
         let position = task.position;
         if matches!(outcome, Outcome::Withdrawn) {
@@ -497,7 +544,10 @@ impl<'r> Worker<'r> {
         }
         if matches!(outcome, Outcome::Committed) {
             self.live.commits.add(1);
-            self.release(std::slice::from_ref(&task), &[]);
+            let line = self.release(std::slice::from_ref(&task), &[]);
+            if line != 0 && self.context.again {
+                task.origin = Origin::again(line).0;
+            }
             if let Some((queued, started)) = started {
                 let body_ended = body_ended.unwrap_or(started);
                 self.latencies.queue.record(started.saturating_duration_since(queued));
@@ -512,6 +562,24 @@ impl<'r> Worker<'r> {
             self.run.control.turn.advance();
         } else if key.is_some() && self.run.schedule.done(key) {
             self.run.shared.sleep.notify();
+        }
+    }
+
+    /// The line of an event in the recording that is made, to which it is appended, or replayed; 0 if there is none.
+    #[inline]
+    fn line(&mut self, task: &Task) -> u64 {
+        if self.run.recorder.is_none() && !self.run.replays { 0 } else { self.record(task) }
+    }
+
+    #[cold]
+    fn record(&mut self, task: &Task) -> u64 {
+        if self.run.replays {
+            return self.local.line;
+        }
+        let entry = self.context.entry(task.origin);
+        match &mut self.context.recording {
+            Some(recording) => recording.append(entry),
+            None => std::mem::take(&mut self.context.failed_line),
         }
     }
 
@@ -611,9 +679,10 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Releases the effects of events that have been committed together, or of one; `done` says which part is whose.
+    /// Releases the effects of events that have been committed together, or of one; `done` says which part is whose. Returns the
+    /// [line](Self::line) in a recording.
     #[inline]
-    fn release(&mut self, tasks: &[Task], done: &[Done]) {
+    fn release(&mut self, tasks: &[Task], done: &[Done]) -> u64 {
         let run = self.run;
         let mut failed = Vec::new();
         let bytes = self.context.release(&run.config.stdout, |output, end, appended| {
@@ -631,16 +700,22 @@ impl<'r> Worker<'r> {
             let whose = done.iter().position(|done| end <= done.bytes).unwrap_or(0);
             self.report(EventError::output(tasks[whose].label(), output.name(), error), false);
         }
+        let line = self.line(&tasks[0]);
+        let descent = (line != 0).then(|| Descent::begin(line));
         let mut more = false;
         let local = &self.local;
         let added = Additions::release(|addition| match addition {
-            crate::queue::Addition { task, after: None, queue: None } => {
+            Addition { mut task, after: None, queue: None } => {
+                if line != 0 {
+                    task.origin = Descent::next().map_or(0, |origin| origin.0);
+                }
                 more |= run.schedule.add(&run.shared.inbox, local, task);
             }
-            crate::queue::Addition { task, after, queue } => {
+            Addition { task, after, queue } => {
                 queue.as_ref().map_or(&run.shared, |queue| queue.shared()).push(task, after);
             }
         });
+        self.context.recording = None;
         if added != 0 {
             self.live.added.add(added as u64);
             if more {
@@ -651,7 +726,9 @@ impl<'r> Worker<'r> {
         if !self.context.on_commit.is_empty() {
             self.call_commit_hooks(tasks, done);
         }
+        drop(descent);
         self.report_hooks(&tasks[0]);
+        line
     }
 
     fn call_commit_hooks(&mut self, tasks: &[Task], done: &[Done]) {
@@ -676,7 +753,8 @@ impl<'r> Worker<'r> {
         self.live.failures.add(1);
         let handler = &mut task.handler;
         self.context.catching(|| handler.failed());
-        self.report(error(task.label()), task.is_error_handler());
+        let line = self.line(task);
+        self.report_of(error(task.label()), task.is_error_handler(), line);
     }
 
     /// Reports panics of hooks.
@@ -691,9 +769,14 @@ impl<'r> Worker<'r> {
 
     #[cold]
     fn report(&mut self, error: EventError, last: bool) {
+        self.report_of(error, last, 0);
+    }
+
+    /// Reports the error of the event on that line of the recording.
+    fn report_of(&mut self, error: EventError, last: bool, line: u64) {
         if last {
             self.run.report_last(error);
-        } else if let Some(task) = self.run.report(error) {
+        } else if let Some(task) = self.run.report(error, line) {
             self.add(task);
         }
     }

@@ -174,6 +174,8 @@ pub struct Attempt<A: Atomics = Native> {
     untidy: bool,
     /// Whether anything is registered in `hooks`.
     pub(crate) hooked: bool,
+    /// Whether the locks outlive the rollback, for the next attempt; see [`ordered`](crate::protocol::ordered).
+    pub(crate) keeps_locks: bool,
     domain: Arc<Domain<A>>,
     /// Locks held.
     pub locks: Vec<Lock<A>>,
@@ -220,6 +222,7 @@ impl<A: Atomics> Attempt<A> {
             inlined: false,
             untidy: false,
             hooked: false,
+            keeps_locks: false,
             domain: domain.clone(),
             locks: Vec::new(),
             undo: Vec::new(),
@@ -399,6 +402,15 @@ impl<A: Atomics> Attempt<A> {
                 crate::hooks::quietly(|| unsafe { (owned.drop)(owned.word) });
             }
         });
+    }
+
+    /// Hands the boxed values created over to be freed later.
+    #[cold]
+    pub(crate) fn retire_born(&mut self) {
+        for owned in std::mem::take(&mut self.born) {
+            // SAFETY: as in `drop_born`.
+            unsafe { crate::reclaim::retire(self, owned.word, owned.drop) };
+        }
     }
 
     /// A position to which the logs can be rolled back.

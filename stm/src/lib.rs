@@ -30,6 +30,7 @@ mod history;
 pub mod hooks;
 mod local;
 mod membarrier;
+pub mod order;
 pub mod protocol;
 mod reclaim;
 pub mod run;

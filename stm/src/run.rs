@@ -338,10 +338,16 @@ fn watch_reads<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
 
 fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
     P::rollback(tx);
-    tx.leave();
     tx.replaced.clear();
-    if crate::mutant!(A, "born-not-dropped", true, false) {
-        tx.drop_born(0);
+    if tx.locks.is_empty() {
+        tx.leave();
+        if crate::mutant!(A, "born-not-dropped", true, false) {
+            tx.drop_born(0);
+        }
+    } else {
+        // Locks are kept for the next attempt, so it stays visible that there is one: the protocol must not be changed. And a destructor
+        // could run a transaction that waits for them.
+        tx.retire_born();
     }
     tx.born.clear();
     let ended = &tx.slot().ended;
@@ -362,11 +368,13 @@ fn after_abort<A: Atomics>(tx: &mut Attempt<A>, mode: Mode, reason: Abort, faile
     }
     if tx.position != ANY_POSITION {
         // A fixed order has its own last resort: in its turn a transaction cannot lose. Irrevocability would let it lock what an
-        // earlier position has yet to write.
-        if *failed >= PATIENCE && A::CAN_WAIT {
+        // earlier position has yet to write; so if that is what it wants, it waits for its turn as well.
+        if A::CAN_WAIT && (*failed >= PATIENCE || reason == Abort::Irrevocable) {
             tx.domain().await_turn(tx.position);
         }
-        return mode;
+        if reason != Abort::Irrevocable {
+            return mode;
+        }
     }
     if *failed >= PATIENCE || reason == Abort::Irrevocable {
         start_irrevocable(tx);

@@ -52,6 +52,11 @@ pub fn statistics() -> Statistics {
     DOMAIN.statistics()
 }
 
+/// What this thread has counted so far, transactions of earlier threads in its slot included.
+pub(crate) fn own_statistics() -> Statistics {
+    idle_descriptor().slot().statistics()
+}
+
 /// The protocol in force.
 #[must_use]
 pub fn protocol() -> Kind {
@@ -268,9 +273,15 @@ pub fn execute_with<P: Shipped, R, E>(
     mode: Mode,
     mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>,
 ) -> Result<R, E> {
+    execute_with_body::<P, R, E>(mode, &mut body)
+}
+
+/// As [`execute_with`], with a [`Body`].
+#[inline]
+pub(crate) fn execute_with_body<P: Shipped, R, E>(mode: Mode, body: &mut impl Body<Native, R, E>) -> Result<R, E> {
     let tx = idle_descriptor();
     if tx.regime == P::KIND as u64 {
-        match transact::<P, Native, R, E>(tx, mode, true, &mut body) {
+        match transact::<P, Native, R, E>(tx, mode, true, body) {
             Ok(value) => return Ok(value),
             Err(Interrupt::Error(error)) => return Err(error),
             Err(Interrupt::Abort(_)) => {}
@@ -279,7 +290,7 @@ pub fn execute_with<P: Shipped, R, E>(
     let _lease = lease(P::KIND);
     let tx = idle_descriptor();
     adopt(tx, P::KIND);
-    match transact::<P, Native, R, E>(tx, mode, true, &mut body) {
+    match transact::<P, Native, R, E>(tx, mode, true, body) {
         Ok(value) => Ok(value),
         Err(Interrupt::Error(error)) => Err(error),
         Err(Interrupt::Abort(_)) => unreachable!("the lease keeps the protocol in force"),
