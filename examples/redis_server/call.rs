@@ -193,6 +193,7 @@ impl Call<'_, '_> {
     #[cold]
     fn remove_expired(&mut self, key: &[u8]) -> Done {
         self.server.dbs[self.db].remove(self.tx, key)?;
+        self.count_expiring(1, 0)?;
         append_command(&mut self.effects.log, &[b"DEL", key]);
         self.effects.logged += 1;
         self.server.expired.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -214,8 +215,20 @@ impl Call<'_, '_> {
             self.effects.expiries.push((expires, self.db, key.into()));
         }
         let item = Item { stamp, expires, value };
-        self.server.dbs[self.db].alter(self.tx, key, |_| (Change::Set(item), ()))?;
+        let old = |old: Option<&Item>| old.map_or(0, |old| old.expires);
+        let before = self.server.dbs[self.db].alter(self.tx, key, |own| (Change::Set(item), old(own)))?;
+        self.count_expiring(before, expires)?;
         self.effects.dirty += 1;
+        Ok(())
+    }
+
+    /// A key's time has changed.
+    #[inline]
+    fn count_expiring(&mut self, before: i64, after: i64) -> Done {
+        let change = i64::from(after != 0) - i64::from(before != 0);
+        if change != 0 {
+            self.server.expiring[self.db].add(self.tx, change)?;
+        }
         Ok(())
     }
 
@@ -256,13 +269,22 @@ impl Call<'_, '_> {
 
     /// Removes a key and says whether it was there.
     pub(crate) fn delete(&mut self, key: &[u8]) -> Done<bool> {
-        let there = self.exists(key)?;
+        let now = self.now;
         // One that has expired goes too, but it does not count.
-        self.server.dbs[self.db].remove(self.tx, key)?;
-        if there {
-            self.effects.dirty += 1;
+        let found = self.server.dbs[self.db].alter(self.tx, key, |item| match item {
+            None => (Change::Keep, None),
+            Some(item) if item.is_over(now) => (Change::Keep, Some(None)),
+            Some(item) => (Change::Remove, Some(Some(item.expires))),
+        })?;
+        match found {
+            None => Ok(false),
+            Some(None) => self.remove_expired(key).map(|()| false),
+            Some(Some(expires)) => {
+                self.count_expiring(expires, 0)?;
+                self.effects.dirty += 1;
+                Ok(true)
+            }
         }
-        Ok(there)
     }
 
     pub(crate) fn string(&mut self, key: &[u8]) -> Done<Option<(Text, i64)>> {

@@ -203,6 +203,8 @@ pub(crate) fn randomkey(call: &mut Call<'_, '_>) -> Done {
 
 fn clear(call: &mut Call<'_, '_>, db: usize) -> Done {
     call.server.dbs[db].clear(call.tx)?;
+    let expiring = call.server.expiring[db].get(call.tx)?;
+    call.server.expiring[db].add(call.tx, -expiring)?;
     call.effects.dirty += 1;
     Ok(())
 }

@@ -187,6 +187,7 @@ pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize
             return Ok(false);
         }
         server.dbs[db].remove(ev, &**key)?;
+        server.expiring[db].add(ev, -1)?;
         append_command(&mut effects.log, &[b"DEL", key]);
         effects.logged = 1;
         let mut call = Call {

@@ -135,6 +135,9 @@ impl Service for Redis {
         {
             log::expire(&self.server, io, when, db, &key);
         }
+        if io.thread() == 0 {
+            self.server.config.look_at_memory();
+        }
         Some(Instant::now() + TICK)
     }
 }

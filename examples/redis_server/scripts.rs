@@ -288,8 +288,11 @@ fn perform(
     run: fn(&mut Call<'_, '_>) -> Done,
     words: &[&[u8]],
 ) -> Result<Reply, HostError> {
-    if command.is(flags::WRITE) && (stage.read_only || stage.server.log_broken.load(Ordering::Relaxed)) {
+    if command.is(flags::WRITE) && stage.read_only {
         return Err("writing is not allowed here".into());
+    }
+    if let Some(text) = crate::session::refusal(&stage.server, command) {
+        return Err(text.into());
     }
     let position = stage.client.position.get(tx)?;
     stage.rewind(position);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use optimist::dispatcher::Output;
-use optimist::stm::collections::TMap;
+use optimist::stm::collections::{TCounter, TMap};
 use optimist::stm::{Result, TVar, Tx};
 
 use crate::pubsub::Subscriptions;
@@ -23,6 +23,8 @@ pub(crate) const DATABASES: usize = 16;
 
 pub(crate) struct Server {
     pub(crate) dbs: Vec<Database>,
+    /// How many keys of each database have a time.
+    pub(crate) expiring: Vec<TCounter>,
     /// Which database is behind which number, four bits each. SWAPDB changes it, everybody else reads it.
     order: TVar<u64>,
     pub(crate) config: Config,
@@ -56,6 +58,7 @@ impl Server {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
         Server {
             dbs: (0..DATABASES).map(|_| Database::default()).collect(),
+            expiring: (0..DATABASES).map(|_| TCounter::new(0)).collect(),
             order: TVar::new(0xFEDC_BA98_7654_3210),
             config: Config::default(),
             subscriptions: Subscriptions::default(),
@@ -117,6 +120,10 @@ pub(crate) struct Config {
     notify: AtomicU32,
     pub(crate) max_bulk: AtomicU64,
     pub(crate) fsync: AtomicBool,
+    /// `maxmemory`, 0 for none.
+    max_memory: AtomicU64,
+    /// Whether the process takes more than that.
+    pub(crate) over_memory: AtomicBool,
 }
 
 /// Names and values at the start. Settings that have two names appear under both.
@@ -182,6 +189,8 @@ impl Default for Config {
             notify: AtomicU32::new(0),
             max_bulk: AtomicU64::new(crate::codec::MAX_BULK as u64),
             fsync: AtomicBool::new(false),
+            max_memory: AtomicU64::new(0),
+            over_memory: AtomicBool::new(false),
         }
     }
 }
@@ -219,11 +228,24 @@ impl Config {
         Ok(value.to_owned())
     }
 
+    /// Finds out whether there is more memory in use than may be. Called from time to time.
+    pub(crate) fn look_at_memory(&self) {
+        let limit = self.max_memory.load(Ordering::Relaxed);
+        let over = limit != 0 && crate::admin::resident() > limit;
+        if self.over_memory.load(Ordering::Relaxed) != over {
+            self.over_memory.store(over, Ordering::Relaxed);
+        }
+    }
+
     /// Sets what is kept beside the text. Called when the event that changed it has committed.
     pub(crate) fn apply(&self, name: &str, value: &str) {
         match name {
             "notify-keyspace-events" => self.notify.store(flags(value).unwrap_or(0), Ordering::Relaxed),
             "proto-max-bulk-len" => self.max_bulk.store(value.parse().unwrap_or(u64::MAX), Ordering::Relaxed),
+            "maxmemory" => {
+                self.max_memory.store(value.parse().unwrap_or(0), Ordering::Relaxed);
+                self.look_at_memory();
+            }
             "appendfsync" => self.fsync.store(value == "always", Ordering::Relaxed),
             _ => {}
         }

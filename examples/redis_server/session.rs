@@ -199,7 +199,7 @@ impl Connection {
     fn plan(&mut self, words: &[&[u8]], at: usize) -> Option<Step> {
         let own = &words[at..];
         let command = crate::table::find(own).ok()?;
-        if command.is(flags::WRITE) && self.server.log_broken.load(Ordering::Relaxed) {
+        if refusal(&self.server, command).is_some() {
             return None;
         }
         let Some(multi) = &mut self.multi else {
@@ -235,8 +235,7 @@ impl Connection {
             Ok(command) => command,
             Err(text) => return self.refuse(&text, io),
         };
-        if command.is(flags::WRITE) && self.server.log_broken.load(Ordering::Relaxed) {
-            let text = "MISCONF Errors writing to the AOF file: the log cannot be written, so nothing may be changed";
+        if let Some(text) = refusal(&self.server, command) {
             return self.refuse(text, io);
         }
         if let Some(multi) = &mut self.multi
@@ -357,6 +356,19 @@ impl Connection {
         }
         if self.closing { Next::Close } else { Next::Took(used) }
     }
+}
+
+/// Why a command must not be run now.
+#[inline]
+pub(crate) fn refusal(server: &Server, command: &Command) -> Option<&'static str> {
+    if !command.is(flags::WRITE) {
+        return None;
+    }
+    if server.log_broken.load(Ordering::Relaxed) {
+        return Some("MISCONF Errors writing to the AOF file: the log cannot be written, so nothing may be changed");
+    }
+    let over = server.config.over_memory.load(Ordering::Relaxed) && !command.is(flags::SHRINKS);
+    over.then_some("OOM command not allowed when used memory > 'maxmemory'.")
 }
 
 /// What the steps of an event have in common.
