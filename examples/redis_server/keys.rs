@@ -202,9 +202,7 @@ pub(crate) fn randomkey(call: &mut Call<'_, '_>) -> Done {
 }
 
 fn clear(call: &mut Call<'_, '_>, db: usize) -> Done {
-    call.server.dbs[db].clear(call.tx)?;
-    let expiring = call.server.expiring[db].get(call.tx)?;
-    call.server.expiring[db].add(call.tx, -expiring)?;
+    call.server.clear(call.tx, db)?;
     call.effects.dirty += 1;
     Ok(())
 }
@@ -226,7 +224,10 @@ pub(crate) fn flushdb(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn flushall(call: &mut Call<'_, '_>) -> Done {
     check_flush(call)?;
-    (0..DATABASES).try_for_each(|db| clear(call, db))?;
+    for number in 0..DATABASES {
+        let db = call.server.database(call.tx, number)?;
+        clear(call, db)?;
+    }
     call.reply.ok();
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use optimist::dispatcher::Output;
 use optimist::dispatcher::reactor::{Ended, Io};
@@ -18,7 +19,7 @@ use optimist::stm::{Abort, Interrupt, Tx};
 use crate::call::{Call, Effects, Fail, append_command};
 use crate::codec::{MAX_BULK, Split, Splitter};
 use crate::reply::Reply;
-use crate::server::{DATABASES, Server};
+use crate::server::Server;
 use crate::session::Client;
 use crate::table::Run;
 use crate::value::Bytes;
@@ -174,6 +175,20 @@ pub(crate) fn settle(server: &Server) {
     }
 }
 
+/// Empties databases that were put aside, for a moment. Says whether there is more to do.
+pub(crate) fn tidy(server: &Arc<Server>, io: &mut Io<'_>) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < TIDYING {
+        if !matches!(io.event(|ev| Ok(server.tidy(ev)?)), Ended::Committed(true)) {
+            return false;
+        }
+    }
+    true
+}
+
+/// How long emptying a database may keep the connections of a thread waiting.
+const TIDYING: Duration = Duration::from_millis(1);
+
 /// Removes a key if it has expired.
 pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize, key: &Bytes) {
     let now = Server::now();
@@ -182,6 +197,8 @@ pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize
     let client = Arc::new(Client::internal());
     let ended = io.event(|ev| {
         effects.clear();
+        // One that was put aside is emptied anyway.
+        let Some(number) = server.number(ev, db)? else { return Ok(false) };
         let due = server.dbs[db].with(ev, &**key, |item| item.expires != 0 && item.expires <= now.max(when))?;
         if due != Some(true) {
             return Ok(false);
@@ -204,12 +221,6 @@ pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize
         match call.notify('x', "expired", key) {
             Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
             Err(_) | Ok(()) => {}
-        }
-        let mut number = db;
-        for other in 0..DATABASES {
-            if server.database(ev, other)? == db {
-                number = other;
-            }
         }
         effects.select(0, number, &mut 0);
         effects.enclose(0, 0);

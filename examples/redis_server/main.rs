@@ -6,7 +6,13 @@
 //!
 //! Every command, and every EXEC, is one event: a transaction over the keyspace, run by whichever thread has the connection. Commands
 //! on different keys run side by side; those that meet are repeated until the result is as if they had run one after the other. Replies,
-//! messages to subscribers and lines of the log leave when the event commits.
+//! messages to subscribers and lines of the log leave when the event commits. Small commands that arrive together share an event (`plan`).
+//!
+//! Handlers of one's own are written in the flowgraph language (`scripts`), and are as atomic as a command:
+//!
+//! ```text
+//! redis-cli EVAL 'fn run(keys, args) { return call("INCRBY", keys[0], args[0]) }' 1 counter 5
+//! ```
 //!
 //! | file | what |
 //! | --- | --- |
@@ -137,6 +143,9 @@ impl Service for Redis {
         }
         if io.thread() == 0 {
             self.server.config.look_at_memory();
+            if log::tidy(&self.server, io) {
+                return Some(Instant::now() + TICK / 20);
+            }
         }
         Some(Instant::now() + TICK)
     }

@@ -13,6 +13,9 @@ const CONNECTIONS: usize = 50;
 /// Different requests that are made beforehand.
 const VARIANTS: usize = 10_000;
 
+/// How long the clients sleep between two looks at what is due, where they keep a rate.
+const PAUSE: Duration = Duration::from_micros(20);
+
 /// Requests of one kind.
 pub struct Workload {
     /// What the table calls it.
@@ -296,6 +299,8 @@ impl<'a> Load<'a> {
                 sent += 1;
             }
             self.step(Some(Duration::ZERO), |load, index| _ = load.receive(index, true));
+            // Without this the clients would keep a processor to themselves, which a server of several threads needs.
+            std::thread::sleep(PAUSE);
         }
         self.micros.sort_by(f64::total_cmp);
         let at = |part: f64| self.micros[((self.micros.len() - 1) as f64 * part) as usize];

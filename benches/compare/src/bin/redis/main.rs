@@ -61,7 +61,8 @@ fn main() {
     let rival = Process::rival(option("--rival").unwrap_or("redis-server"));
     let servers = [own, rival];
     let only = option("--only");
-    let rows: Vec<Row> = rows().into_iter().filter(|row| only.is_none_or(|only| row.workload.name.contains(only))).collect();
+    let rows: Vec<Row> =
+        rows().into_iter().filter(|row| only.is_none_or(|only| row.workload.name.contains(only))).collect();
 
     let mut best = vec![[Best::default(); 2]; rows.len()];
     for round in 0..=rounds {
@@ -114,8 +115,12 @@ fn main() {
                 }
             }
             let rate = best.rate * 0.7 / 1e3;
-            println!("| {}, {name} | {rate:.1} | {:.0} | {:.0} | {:.0} |", row.workload.name, least[0], least[1], least[2]);
-            latencies.push(serde_json::json!({ "requests": row.workload.name, "server": name, "rate": rate, "us": least }));
+            println!(
+                "| {}, {name} | {rate:.1} | {:.0} | {:.0} | {:.0} |",
+                row.workload.name, least[0], least[1], least[2]
+            );
+            latencies
+                .push(serde_json::json!({ "requests": row.workload.name, "server": name, "rate": rate, "us": least }));
         }
     }
 
@@ -125,7 +130,8 @@ fn main() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("\nload {}", load.trim());
     if let Some(file) = option("--json") {
-        let report = serde_json::json!({ "load": load.trim(), "rounds": rounds, "throughput": report, "latency": latencies });
+        let report =
+            serde_json::json!({ "load": load.trim(), "rounds": rounds, "throughput": report, "latency": latencies });
         let text = serde_json::to_string_pretty(&report).expect("plain values can be written as JSON");
         std::fs::write(file, text + "\n").expect("the report can be written");
     }
@@ -136,7 +142,9 @@ fn logged(plain: &Process, program: &str, rounds: u64, time: Duration) {
     println!("\n| with the log | under way | CPU µs each | without | ratio (goal ≤ 1.15) |\n|---|---|---|---|---|");
     let file = std::env::temp_dir().join(format!("optimist-compare-{}.aof", std::process::id()));
     let server = Process::own(program, &["--aof", file.to_str().expect("a path of text")]);
-    for (workload, depth) in [(Workload::set(), 1), (Workload::incr(), 1), (Workload::set(), 16), (Workload::transaction(2), 16)] {
+    for (workload, depth) in
+        [(Workload::set(), 1), (Workload::incr(), 1), (Workload::set(), 16), (Workload::transaction(2), 16)]
+    {
         let mut least = [f64::INFINITY; 2];
         for _ in 0..rounds {
             for (server, least) in [&server, plain].iter().zip(&mut least) {
