@@ -258,6 +258,22 @@ impl<A: Atomics> Attempt<A> {
         &self.slot
     }
 
+    /// Whose lock on an object says that the object's fields are this transaction's to read as they stand: its own where the protocol
+    /// in force is one that writes in place and that [`Any`](crate::protocol::Any) has inlined, else nobody's.
+    #[inline]
+    #[must_use]
+    pub fn owner_in_place(&self) -> Owner {
+        if self.inlined { self.owner } else { Owner::NOBODY }
+    }
+
+    /// Whether a field of an object that this transaction holds in place, with the header `held`, may be overwritten as it is: its old
+    /// value has been saved since the last savepoint.
+    #[inline(always)]
+    #[must_use]
+    pub fn may_overwrite(&self, held: Header, place: Place<A>) -> bool {
+        self.locks.get(held.entry()).is_some_and(|lock| lock.saved & place.bit() != 0)
+    }
+
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
     #[inline(always)]
     pub(crate) fn enter(&mut self, mode: Mode, now: u64) {
