@@ -107,19 +107,22 @@ impl Connection {
         !self.channels.is_empty() || !self.patterns.is_empty()
     }
 
-    /// Sends what has been written to `reply` in an event of its own.
+    /// Sends what has been written to `reply`, in an event of its own, unless the client wants no reply.
     pub(crate) fn send(&mut self, io: &mut Io<'_>) {
         if !self.reply.bytes.is_empty() {
-            let bytes = std::mem::take(&mut self.reply.bytes);
-            if self.replies
-                && let Ended::Failed(_) | Ended::Panicked(_) = io.event(|ev| ev.send(&self.outbox, &bytes))
-            {
-                // It cannot be told, so it is closed.
-                self.closing = true;
-            }
-            self.reply.bytes = bytes;
-            self.reply.bytes.clear();
+            let wanted = self.replies && !std::mem::take(&mut self.skip);
+            self.deliver(io, wanted);
         }
+    }
+
+    /// Sends what has been written to `reply`, if it is `wanted`, and clears it.
+    pub(crate) fn deliver(&mut self, io: &mut Io<'_>, wanted: bool) {
+        if wanted && let Ended::Failed(_) | Ended::Panicked(_) = io.event(|ev| ev.send(&self.outbox, &self.reply.bytes))
+        {
+            // It cannot be told, so it is closed.
+            self.closing = true;
+        }
+        self.reply.bytes.clear();
     }
 
     /// Runs steps, in as few events as may be. None if there is only one and it waits for a change.
@@ -149,8 +152,11 @@ impl Connection {
                         break;
                     }
                 }
-                release(ev, server, effects)?;
-                if replies { ev.send(outbox, &reply.bytes) } else { Ok(()) }
+                // Messages come after the replies, also to whoever has published them.
+                if replies {
+                    ev.send(outbox, &reply.bytes)?;
+                }
+                release(ev, server, effects)
             });
             crate::scripts::end(matches!(ended, Ended::Committed(())));
             *together = if attempts > 1 { 1 } else { (2 * *together).min(TOGETHER) };
@@ -269,10 +275,8 @@ impl Connection {
             }
             Run::Session(run) => {
                 run(self, words, io);
-                if !self.skip || command.name != "client" {
-                    self.skip = false;
-                }
                 self.send(io);
+                self.skip &= command.name == "client";
                 Some(())
             }
         }
