@@ -84,7 +84,7 @@ impl Script {
         }
         let limits = Limits { steps: STEPS, depth: DEPTH, ..Limits::default() };
         let heap = HeapConfig { limit: MEMORY, nursery: 1 << 20, ..HeapConfig::default() };
-        let vm = Vm::new(program, VmConfig { heap, limits, hosts }).map_err(|error| error.to_string())?;
+        let vm = Vm::new(program, VmConfig { heap, limits, hosts, ..VmConfig::default() }).map_err(|error| error.to_string())?;
         // Relaxed: only uniqueness matters.
         Ok(Script { id: NEXT.fetch_add(1, Ordering::Relaxed), vm, source })
     }
