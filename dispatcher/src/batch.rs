@@ -235,3 +235,35 @@ impl Batch<'_> {
         self.started
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_tiny_and_does_not_collide_is_kept_together() {
+        let site = Location::caller();
+        let mut kinds = Kinds::new(16);
+        let window = |kinds: &mut Kinds, lost| {
+            let shares: Vec<u32> = (0..WINDOW).filter_map(|n| kinds.count(site, u32::from(n < lost))).collect();
+            assert_eq!(shares, [lost * 100 / WINDOW]);
+        };
+        assert_eq!(kinds.batch(site), 1, "nothing is known");
+        kinds.time(site, SPAN / 20);
+        assert_eq!(kinds.batch(site), 16);
+        kinds.time(site, SPAN / 4);
+        assert_eq!(kinds.batch(site), 4);
+        kinds.time(site, Duration::from_secs(1));
+        assert_eq!(kinds.batch(site), 0, "one takes longer than a batch may");
+        (0..40).for_each(|_| kinds.time(site, SPAN / 20));
+        assert_eq!(kinds.batch(site), 16, "the long one is forgotten");
+        for expected in [8, 4, 2, 1, 1] {
+            window(&mut kinds, 1);
+            assert_eq!(kinds.batch(site), expected);
+        }
+        (1..CLEAN).for_each(|_| window(&mut kinds, 0));
+        assert_eq!(kinds.batch(site), 1);
+        window(&mut kinds, 0);
+        assert_eq!(kinds.batch(site), 2);
+    }
+}

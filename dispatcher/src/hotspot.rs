@@ -55,15 +55,16 @@ impl HotSpots {
     /// Notes an abort: as its body has found it, or one of the commit's.
     #[cold]
     pub(crate) fn note_abort(&mut self, lost: Option<HotSpot>, event: &'static Location<'static>, reason: Abort) {
+        let found = lost.unwrap_or(HotSpot { event, place: None, other: None, reason, count: 0 });
+        crate::trace::aborted(&found);
         // What the event itself asked for is no collision.
         if matches!(reason, Abort::Retry | Abort::Irrevocable | Abort::Regime) {
             return;
         }
-        let lost = lost.unwrap_or(HotSpot { event, place: None, other: None, reason, count: 0 });
-        if let Some(count) = self.0.get_mut(&lost) {
+        if let Some(count) = self.0.get_mut(&found) {
             *count += 1;
         } else if self.0.len() < MOST {
-            self.0.insert(lost, 1);
+            self.0.insert(found, 1);
         }
     }
 

@@ -54,6 +54,7 @@ mod run;
 mod sleep;
 mod task;
 mod timer;
+mod trace;
 pub mod transaction;
 mod worker;
 

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::collisions::Collisions;
 use crate::config::{Config, OnError, Progress, Rest};
-use crate::effects::Output;
+use crate::effects::{Output, WriteError};
 use crate::error::{EventError, RunError, RunErrorKind};
 use crate::hotspot::{self, HotSpot, HotSpots};
 use crate::order::{Local, Order, Schedule, Turn};
@@ -172,7 +172,7 @@ impl Run {
         // Taken first, so that no lock is held while writing.
         let outputs = std::mem::take(&mut *self.unflushed.lock());
         for output in outputs {
-            if let Err((error, whose)) = output.flush_whose() {
+            if let Err(WriteError { error, whose, repeated: false }) = output.flush_whose() {
                 let unknown = || crate::task::Label { name: Some("flush".into()), site: Location::caller() };
                 failed(EventError::output(whose.unwrap_or_else(unknown), output.name(), error));
             }

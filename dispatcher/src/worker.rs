@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::batch::{Batch, Done, Kinds};
 use crate::collisions::{Collisions, Held, Verdict};
+use crate::effects::WriteError;
 use crate::error::EventError;
 use crate::event::{Context, Event, EventResult, Failure};
 use crate::hotspot::HotSpots;
@@ -25,6 +26,7 @@ use crate::report::{Latencies, Live};
 use crate::run::{Run, STOP_TIME};
 use crate::sleep::Wake;
 use crate::task::{Handler, Task};
+use crate::trace;
 
 /// After so many events a worker looks at timers, the time limit and output that waits to be flushed.
 const ROUND: u32 = 64;
@@ -71,6 +73,16 @@ enum Outcome {
 }
 
 impl Outcome {
+    fn name(&self) -> &'static str {
+        match self {
+            Outcome::Committed => "committed",
+            Outcome::Failed(_) => "failed",
+            Outcome::Panicked(_) => "panicked",
+            Outcome::Blocked(_) => "blocked",
+            Outcome::Withdrawn => "withdrawn",
+        }
+    }
+
     #[inline(always)]
     fn of(result: std::thread::Result<Result<(), Stop<Ending>>>) -> Outcome {
         match result {
@@ -449,6 +461,7 @@ impl<'r> Worker<'r> {
         let (mut tasks, mut done) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.done));
         self.rounds += tasks.len() as u32 - 1;
         self.context.begin_event(None, tasks[0].lost);
+        let span = trace::batch(&tasks, self.local.index);
         let mut batch = Batch::new(run, live, &mut self.hot_spots, &mut self.context, &mut tasks, &mut done);
         Additions::enter(&run.shared);
         let result = catch_unwind(AssertUnwindSafe(|| runtime::execute_body(Mode::Update, &mut batch)));
@@ -456,6 +469,7 @@ impl<'r> Worker<'r> {
         let (lost, started) = (batch.apart, batch.started());
         live.attempts.add(started as u64);
         let outcome = Outcome::of(result);
+        span.end(outcome.name(), self.context.attempts);
         let site = tasks[0].site;
         if matches!(outcome, Outcome::Committed) {
             for task in &tasks[..done.len()] {
@@ -547,7 +561,9 @@ impl<'r> Worker<'r> {
         if let Some(entry) = self.local.recorded.take() {
             self.context.replay(&entry);
         }
+        let span = trace::event(&task, self.local.index);
         let (outcome, body_ended) = self.attempt(&mut task, ordered);
+        span.end(outcome.name(), self.context.attempts);
         let position = task.position;
         if matches!(outcome, Outcome::Withdrawn) {
             let handler = &mut task.handler;
@@ -706,7 +722,7 @@ impl<'r> Worker<'r> {
             if appended.to_flush {
                 run.note_unflushed(output);
             }
-            if let Some((error, whose)) = appended.error {
+            if let Some(WriteError { error, whose, .. }) = appended.error {
                 failed.push((whose, output.name(), error));
             }
         });

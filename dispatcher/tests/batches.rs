@@ -28,12 +28,13 @@ impl Participant for Silent {
 
 /// The `n`th event: mostly it counts, prints and adds; now and then it does whatever takes a batch apart.
 fn event(n: u64, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
-    let mut repeats = 0;
+    // A variable, so that an attempt that is lost does not count.
+    let repeats = TVar::new(0);
     move |ev| {
         let cell = &cells[(n * 7 % 16) as usize];
         let value = cell.get(ev)?;
         cell.set(ev, value + n)?;
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             outln!(ev, "{n} {value} {}", ev.is_irrevocable());
         }
         match n % 64 {
@@ -46,10 +47,13 @@ fn event(n: u64, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> Event
                 let gate = cells[17].get(ev)?;
                 ev.check(gate >= n)?;
             }
-            32 => cells[17].set(ev, n)?,
-            45 if repeats < 2 => {
-                repeats += 1;
-                ev.again();
+            32 => cells[17].modify(ev, |gate| n.max(*gate))?,
+            45 => {
+                let done = repeats.get(ev)?;
+                if done < 2 {
+                    repeats.set(ev, done + 1)?;
+                    ev.again();
+                }
             }
             44 => ev.add(move |ev| {
                 outln!(ev, "child of {n}");
@@ -113,7 +117,8 @@ fn batches_change_nothing() {
     // On several the sums are, and which lines there are up to the value that an event found.
     for _ in 0..5 {
         let (text, values, found, report) = run(4, 16);
-        assert_eq!((&values, &found), (&cells, &errors));
+        assert_eq!(values, cells);
+        assert!(found == errors);
         assert_eq!(report.counters.commits, alone.counters.commits);
         let lines = |text: &str| {
             let mut lines: Vec<String> = text
@@ -129,29 +134,14 @@ fn batches_change_nothing() {
             lines.sort();
             lines
         };
-        assert_eq!(lines(&text), lines(&printed));
+        assert!(lines(&text) == lines(&printed));
     }
     std::panic::set_hook(hook);
 }
 
-/// Tiny events that collide are not kept together, and long ones are never together.
 #[test]
-fn colliding_and_long_events_run_by_themselves() {
+fn long_events_run_by_themselves() {
     let (queue, _) = queue(4, 16);
-    queue.configure(Config { collisions: 0, ..queue.config() });
-    let hot = TVar::new(0_u64);
-    for _ in 0..20_000 {
-        let hot = hot.clone();
-        queue.add(move |ev| {
-            let value = hot.get(ev)?;
-            std::thread::yield_now();
-            Ok(hot.set(ev, value + 1)?)
-        });
-    }
-    let report = queue.run().unwrap();
-    assert_eq!(hot.load(), 20_000);
-    assert!(report.counters.batched < 10_000, "{report}");
-
     for _ in 0..500 {
         queue.add(|_| {
             std::thread::sleep(std::time::Duration::from_micros(20));

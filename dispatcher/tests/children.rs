@@ -1,7 +1,7 @@
 //! Child queues: so many at once, counted and waited for by themselves.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use optimist_dispatcher::effects::Memory;
@@ -20,11 +20,18 @@ fn at_most_so_many_run_at_once() {
             let (queue, _) = queue(4, *order);
             let child = queue.child(most);
             let (running, highest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-            for _ in 0..60 {
-                let (running, highest) = (running.clone(), highest.clone());
+            // The first ones wait for each other where they can run at the same time, so that they do.
+            let together = Arc::new(Barrier::new(if *order == Order::Ordered { 1 } else { most }));
+            for n in 0..60 {
+                let (running, highest, together) = (running.clone(), highest.clone(), together.clone());
                 child.add(move |_| {
+                    if n < most {
+                        together.wait();
+                    }
                     highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    std::thread::sleep(Duration::from_micros(50));
+                    if n < most {
+                        together.wait();
+                    }
                     running.fetch_sub(1, Ordering::SeqCst);
                     Ok(())
                 });

@@ -83,10 +83,10 @@ impl Running {
 
     /// Ends the run, once it goes on.
     fn stop(self) -> Report {
-        while !self.thread.is_finished() {
+        until("the run does not end", || {
             self.server.queue().drain();
-            std::thread::sleep(Duration::from_millis(2));
-        }
+            self.thread.is_finished()
+        });
         self.thread.join().unwrap().unwrap()
     }
 }

@@ -69,7 +69,8 @@ fn test(_: &[String]) -> bool {
     // Tests run the examples' programs; some examples have tests of their own.
     cargo(&["build", "--release", "--examples"])
         && cargo(&["test", "--release", "--workspace"])
-        && cargo(&["test", "--release", "--example", "redis_server"])
+        && cargo(&["test", "--release", "--example", "redis_server", "--example", "embedding"])
+        && cargo(&["test", "--release", "-p", "optimist-dispatcher", "--features", "tracing", "--test", "spans"])
 }
 
 fn lint(_: &[String]) -> bool {
@@ -110,14 +111,27 @@ fn fuzz(arguments: &[String]) -> bool {
     let time = format!("-max_total_time={seconds}");
     targets.iter().all(|target| {
         let corpus = format!("fuzz/corpus/{target}");
-        if let Err(error) = std::fs::create_dir_all(&corpus) {
-            eprintln!("cannot make {corpus}: {error}");
+        if let Err(error) = seed(&corpus) {
+            eprintln!("cannot fill {corpus}: {error}");
             return false;
         }
-        let limits = ["-rss_limit_mb=2048", "-timeout=20"];
-        let fuzz = ["+nightly", "fuzz", "run", target, &corpus, "examples", "--", &time, limits[0], limits[1]];
-        cargo(&fuzz)
+        let limits = ["-max_len=4096", "-rss_limit_mb=2048", "-timeout=60"];
+        cargo(&["+nightly", "fuzz", "run", target, &corpus, "--", &time, limits[0], limits[1], limits[2]])
     })
+}
+
+/// Puts the example programs where a fuzz target begins.
+fn seed(corpus: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(corpus)?;
+    for entry in std::fs::read_dir("examples")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "flow")
+            && let Some(name) = path.file_name()
+        {
+            std::fs::copy(&path, std::path::Path::new(corpus).join(name))?;
+        }
+    }
+    Ok(())
 }
 
 fn sanitize(_: &[String]) -> bool {

@@ -26,7 +26,7 @@ mod participant;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-pub(crate) use output::{Appended, Locked};
+pub(crate) use output::{Appended, Locked, WriteError};
 pub use output::{Memory, Output, OutputFull};
 pub use participant::Participant;
 

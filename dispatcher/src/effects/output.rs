@@ -44,6 +44,8 @@ struct Sink {
     noted: bool,
     /// How many bytes have been written so far.
     written: u64,
+    /// How many had been written when it last failed.
+    failed_at: Option<u64>,
     /// Whose the bytes in the buffer are: up to that position, counted as `written` is, the event of this name.
     owners: VecDeque<(u64, Label)>,
     /// What is to happen when everything up to that position has been written.
@@ -81,11 +83,27 @@ const HIGH_WATER: usize = 64 << 10;
 /// The most that is kept for a destination that cannot be written; what comes on top is lost, and reported.
 const HARD_LIMIT: usize = 64 << 20;
 
+/// A write that failed.
+#[derive(Debug)]
+pub(crate) struct WriteError {
+    pub(crate) error: io::Error,
+    /// The event with whose bytes it did, if that is known.
+    pub(crate) whose: Option<Label>,
+    /// The same bytes have failed before.
+    pub(crate) repeated: bool,
+}
+
+impl WriteError {
+    fn new(error: io::Error, whose: Option<Label>) -> Self {
+        WriteError { error, whose, repeated: false }
+    }
+}
+
 /// What a destination has to say about an append.
 #[derive(Debug, Default)]
 pub(crate) struct Appended {
-    /// The write failed, and this is the first time; and the event with whose bytes it did, if that is known.
-    pub(crate) error: Option<(io::Error, Option<Label>)>,
+    /// The write failed, and this is the first time.
+    pub(crate) error: Option<WriteError>,
     /// There is now something to flush, and nobody has noted it yet.
     pub(crate) to_flush: bool,
 }
@@ -116,6 +134,7 @@ impl Output {
             state: State::Open,
             noted: false,
             written: 0,
+            failed_at: None,
             owners: VecDeque::new(),
             thens: VecDeque::new(),
             outside: outside.clone(),
@@ -205,17 +224,17 @@ impl Output {
     /// # Errors
     /// What the operating system reports. What could not be written is kept.
     pub fn flush(&self) -> io::Result<()> {
-        self.flush_whose().map_err(|(error, _)| error)
+        self.flush_whose().map_err(|failed| failed.error)
     }
 
     /// As [`flush`](Self::flush); an error comes with the event with whose bytes it was met.
-    pub(crate) fn flush_whose(&self) -> Result<(), (io::Error, Option<Label>)> {
+    pub(crate) fn flush_whose(&self) -> Result<(), WriteError> {
         let mut sink = self.sink.lock();
         sink.noted = false;
         sink.write_out()?;
         match sink.state {
             State::Closed => Ok(()),
-            _ => sink.writer.flush().map_err(|error| (error, None)),
+            _ => sink.writer.flush().map_err(|error| WriteError::new(error, None)),
         }
     }
 
@@ -245,7 +264,7 @@ impl fmt::Debug for Output {
 
 impl Sink {
     /// Writes the buffer; what could not be written stays in it.
-    fn write_out(&mut self) -> Result<(), (io::Error, Option<Label>)> {
+    fn write_out(&mut self) -> Result<(), WriteError> {
         let mut written = 0;
         let result = loop {
             if written == self.buffer.len() {
@@ -264,7 +283,8 @@ impl Sink {
         };
         self.buffer.drain(..written);
         self.written += written as u64;
-        while self.owners.pop_front_if(|(end, _)| *end <= self.written).is_some() {}
+        let done = self.owners.iter().take_while(|(end, _)| *end <= self.written).count();
+        self.owners.drain(..done);
         let whose = self.owners.front().map(|(_, label)| label.clone());
         self.state = match &result {
             Ok(()) => State::Open,
@@ -276,13 +296,15 @@ impl Sink {
             Err(_) => State::Failing,
         };
         self.publish();
-        while let Some((_, task, queue)) = self.thens.pop_front_if(|(end, ..)| *end <= self.written) {
-            queue.push(task, None);
-        }
+        let due = self.thens.iter().take_while(|(end, ..)| *end <= self.written).count();
+        self.thens.drain(..due).for_each(|(_, task, queue)| queue.push(task, None));
         if self.state == State::Closed {
             self.thens.clear();
         }
-        result.map_err(|error| (error, whose))
+        result.map_err(|error| {
+            let repeated = self.failed_at.replace(self.written) == Some(self.written);
+            WriteError { error, whose, repeated }
+        })
     }
 
     fn publish(&self) {
@@ -297,7 +319,7 @@ impl Sink {
         if failing && self.buffer.len() + bytes.len() > self.outside.hard.load(Ordering::Relaxed) {
             let text =
                 format!("{} bytes are waiting to be written, and {} more were lost", self.buffer.len(), bytes.len());
-            return Appended { error: Some((io::Error::other(text), Some(whose))), to_flush: false };
+            return Appended { error: Some(WriteError::new(io::Error::other(text), Some(whose))), to_flush: false };
         }
         self.buffer.extend_from_slice(bytes);
         let end = self.written + self.buffer.len() as u64;
@@ -308,7 +330,7 @@ impl Sink {
         let mut error = None;
         // A destination that fails is tried again when it is flushed, not at every append.
         if !failing && (self.at_once || self.buffer.len() >= HIGH_WATER) {
-            let flushed = |sink: &mut Self| sink.writer.flush().map_err(|error| (error, None));
+            let flushed = |sink: &mut Self| sink.writer.flush().map_err(|error| WriteError::new(error, None));
             error = self.write_out().and_then(|()| if self.at_once { flushed(self) } else { Ok(()) }).err();
         } else {
             self.publish();

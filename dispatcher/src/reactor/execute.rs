@@ -115,8 +115,8 @@ impl Runner {
                 if appended.to_flush {
                     unflushed.push(output.clone());
                 }
-                if let Some((error, _)) = appended.error {
-                    failed.push((output.name(), error));
+                if let Some(failure) = appended.error {
+                    failed.push((output.name(), failure.error));
                 }
             },
         );
