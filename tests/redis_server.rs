@@ -495,7 +495,7 @@ fn scripts_are_parts_of_their_event() {
     assert!(eval("fn run(keys, args) { while true { x = 1 } }").contains("still running after"));
     let greedy = "fn run(keys, args) {\n    all = queue()\n    while true { push(all, array(1000)) }\n}";
     let error = eval(greedy);
-    assert!(error.contains("bytes of memory in use"), "{error}");
+    assert!(error.contains("bytes of memory allocated in one event"), "{error}");
     // Within MULTI, and by its digest.
     let digest = client.call(&["SCRIPT", "LOAD", "fn run(keys, args) { return call(\"APPEND\", keys[0], args[0]) }"]);
     for (words, expected) in [

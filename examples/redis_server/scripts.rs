@@ -42,7 +42,7 @@ use crate::value::Bytes;
 const STEPS: u64 = 5_000_000;
 /// Calls within calls.
 const DEPTH: usize = 200;
-/// Bytes that a script's values may take.
+/// Bytes that a script may allocate.
 const MEMORY: usize = 64 << 20;
 
 /// A program ready to run.
@@ -82,9 +82,10 @@ impl Script {
         if let Some(global) = program.globals.first() {
             return Err(format!("{name}: the shared variable `{}` would not last: use a key", global.name));
         }
-        let limits = Limits { steps: STEPS, depth: DEPTH, ..Limits::default() };
-        let heap = HeapConfig { limit: MEMORY, nursery: 1 << 20, ..HeapConfig::default() };
-        let vm = Vm::new(program, VmConfig { heap, limits, hosts, ..VmConfig::default() }).map_err(|error| error.to_string())?;
+        let limits = Limits { steps: STEPS, depth: DEPTH, memory: MEMORY, ..Limits::default() };
+        let heap = HeapConfig { limit: 4 * MEMORY, nursery: 1 << 20, ..HeapConfig::default() };
+        let vm = Vm::new(program, VmConfig { heap, limits, hosts, ..VmConfig::default() })
+            .map_err(|error| error.to_string())?;
         // Relaxed: only uniqueness matters.
         Ok(Script { id: NEXT.fetch_add(1, Ordering::Relaxed), vm, source })
     }
