@@ -145,6 +145,7 @@ impl Connection {
                 }
                 reply.bytes.clear();
                 effects.clear();
+                scene.fetch(ev, &steps[first..end], words)?;
                 for (at, step) in steps[first..end].iter().enumerate() {
                     scene.run(ev, step, words, reply, effects)?;
                     if reply.bytes.len() > REPLIES {
@@ -375,6 +376,9 @@ pub(crate) fn refusal(server: &Server, command: &Command) -> Option<&'static str
     over.then_some("OOM command not allowed when used memory > 'maxmemory'.")
 }
 
+/// From so many commands on it pays to look at their keys first.
+const FETCHED: usize = 4;
+
 /// What the steps of an event have in common.
 struct Scene<'a> {
     server: &'a Arc<Server>,
@@ -390,6 +394,33 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// Looks at the keys of several commands, one right after the other. None of these looks depends on another, so the processor waits
+    /// for their memory at the same time; the commands then find all of it near.
+    fn fetch(&self, ev: &mut Event<'_>, steps: &[Step], words: &[&[u8]]) -> Result<(), Abort> {
+        let commands = |step: &Step| if let Step::Exec(multi) = step { multi.len() } else { 1 };
+        if steps.iter().map(commands).sum::<usize>() < FETCHED {
+            return Ok(());
+        }
+        let mut look = |db: usize, command: &Command, words: &[&[u8]]| -> Result<(), Abort> {
+            if command.keys.0 == 1 {
+                let db = self.server.database(ev, db)?;
+                self.server.dbs[db].with(ev, words[1], |item| _ = std::hint::black_box(item.stamp))?;
+            }
+            Ok(())
+        };
+        for step in steps {
+            match step {
+                Step::Reply(_) => {}
+                Step::Command { command, words: own, db } => look(*db, command, &words[own.clone()])?,
+                Step::Exec(multi) => {
+                    let words = multi.words();
+                    multi.commands().try_for_each(|(command, own)| look(multi.db, command, &words[own]))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn run(
         &mut self,
         ev: &mut Event<'_>,

@@ -1,8 +1,7 @@
 //! How much a server's connections may take, and what the operating system allows and says.
 #![expect(unsafe_code, reason = "asks the operating system")]
 
-use std::os::fd::AsRawFd;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// How much a server's connections may take.
