@@ -490,7 +490,7 @@ fn protocol(call: &mut Call<'_, '_>) -> Done {
     match call.arg(2).to_ascii_lowercase().as_slice() {
         b"string" => call.reply.text("Hello World"),
         b"integer" => call.reply.integer(12345),
-        b"double" => call.reply.double(3.141),
+        b"double" => call.reply.double(f64::from(3141) / 1000.0),
         b"null" => call.reply.null(),
         b"array" | b"set" | b"map" => {
             let kind = call.arg(2).to_ascii_lowercase();

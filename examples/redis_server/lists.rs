@@ -352,7 +352,10 @@ pub(crate) fn blmove(call: &mut Call<'_, '_>) -> Done {
     let (from, to) = (Side::of(call, 3)?, Side::of(call, 4)?);
     check_timeout(call, 5)?;
     match shift(call, from, to)? {
-        Some(value) => Ok(call.reply.bulk(&value)),
+        Some(value) => {
+            call.reply.bulk(&value);
+            Ok(())
+        }
         None => Err(Fail::Block),
     }
 }
@@ -360,7 +363,10 @@ pub(crate) fn blmove(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn brpoplpush(call: &mut Call<'_, '_>) -> Done {
     check_timeout(call, 3)?;
     match shift(call, Side::Right, Side::Left)? {
-        Some(value) => Ok(call.reply.bulk(&value)),
+        Some(value) => {
+            call.reply.bulk(&value);
+            Ok(())
+        }
         None => Err(Fail::Block),
     }
 }

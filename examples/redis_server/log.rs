@@ -218,9 +218,8 @@ pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize
             now,
             own_log: false,
         };
-        match call.notify('x', "expired", key) {
-            Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
-            Err(_) | Ok(()) => {}
+        if let Err(Fail::Abort(abort)) = call.notify('x', "expired", key) {
+            return Err(Interrupt::Abort(abort));
         }
         effects.select(0, number, &mut 0);
         effects.enclose(0, 0);

@@ -52,7 +52,7 @@ pub(crate) fn zadd(call: &mut Call<'_, '_>) -> Done {
     if nx && xx {
         return error("ERR XX and NX options at the same time are not compatible");
     }
-    if gt && nx || lt && nx || gt && lt {
+    if [gt, lt, nx].iter().filter(|given| **given).count() > 1 {
         return error("ERR GT, LT, and/or NX options at the same time are not compatible");
     }
     if incr && pairs.len() > 2 {

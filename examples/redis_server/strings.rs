@@ -259,7 +259,7 @@ pub(crate) fn mget(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn mset(call: &mut Call<'_, '_>) -> Done {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return error("ERR wrong number of arguments for 'mset' command");
     }
     for pair in call.args[1..].chunks_exact(2) {
@@ -271,7 +271,7 @@ pub(crate) fn mset(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn msetnx(call: &mut Call<'_, '_>) -> Done {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return error("ERR wrong number of arguments for 'msetnx' command");
     }
     for pair in call.args[1..].chunks_exact(2) {
@@ -450,7 +450,10 @@ pub(crate) fn getbit(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn bitcount(call: &mut Call<'_, '_>) -> Done {
     let value = call.string(call.args[1])?.map_or_else(Text::default, |(value, _)| value);
     let bits = match call.args.len() {
-        2 => return Ok(call.reply.integer(value.iter().map(|byte| i64::from(byte.count_ones())).sum())),
+        2 => {
+            call.reply.integer(value.iter().map(|byte| i64::from(byte.count_ones())).sum());
+            return Ok(());
+        }
         4 => false,
         5 if call.is(4, "BYTE") => false,
         5 if call.is(4, "BIT") => true,
