@@ -216,7 +216,7 @@ impl Call<'_, '_> {
         }
         let item = Item { stamp, expires, value };
         let old = |old: Option<&Item>| old.map_or(0, |old| old.expires);
-        let before = self.server.dbs[self.db].alter(self.tx, key, |own| (Change::Set(item), old(own)))?;
+        let before = self.server.dbs[self.db].edit(self.tx, key, |own| (Change::Set(item), old(own)))?;
         self.count_expiring(before, expires)?;
         self.effects.dirty += 1;
         Ok(())
@@ -241,7 +241,7 @@ impl Call<'_, '_> {
         let now = self.now;
         let mut f = Some(f);
         let mut changed = false;
-        let outcome = self.server.dbs[self.db].alter(self.tx, key, |item| {
+        let outcome = self.server.dbs[self.db].edit(self.tx, key, |item| {
             if item.is_some_and(|item| item.is_over(now)) {
                 return (Change::Keep, None);
             }
@@ -271,7 +271,7 @@ impl Call<'_, '_> {
     pub(crate) fn delete(&mut self, key: &[u8]) -> Done<bool> {
         let now = self.now;
         // One that has expired goes too, but it does not count.
-        let found = self.server.dbs[self.db].alter(self.tx, key, |item| match item {
+        let found = self.server.dbs[self.db].edit(self.tx, key, |item| match item {
             None => (Change::Keep, None),
             Some(item) if item.is_over(now) => (Change::Keep, Some(None)),
             Some(item) => (Change::Remove, Some(Some(item.expires))),

@@ -128,7 +128,7 @@ impl Server {
         let cursor = self.tidied.get(tx)?;
         let cursor = self.dbs[db].scan(tx, cursor, TIDIED, |key, _| keys.push(key.clone()))?;
         for key in &keys {
-            self.dbs[db].alter(tx, &**key, |_| (Change::Remove, ()))?;
+            self.dbs[db].edit(tx, &**key, |_| (Change::Remove, ()))?;
         }
         self.tidied.set(tx, cursor)?;
         if cursor == 0 {
