@@ -507,16 +507,16 @@ where
     /// ```
     /// # use optimist_stm::{atomically, collections::{Change, TMap}};
     /// let stock: TMap<String, u32> = TMap::new();
-    /// let take = |tx: &mut _| {
-    ///     stock.edit(tx, "apples", |count| match count {
-    ///         None => (Change::Keep, false),
-    ///         Some(1) => (Change::Remove, true),
-    ///         Some(n) => (Change::Set(n - 1), true),
-    ///     })
+    /// let take = |count: Option<&u32>| match count {
+    ///     None => (Change::Keep, false),
+    ///     Some(1) => (Change::Remove, true),
+    ///     Some(n) => (Change::Set(n - 1), true),
     /// };
-    /// assert!(!atomically(take));
+    /// let taken = || atomically(|tx| stock.edit(tx, "apples", take));
+    /// assert!(!taken());
     /// atomically(|tx| stock.edit(tx, "apples", |_| (Change::Set(2), ())));
-    /// assert_eq!([atomically(take), atomically(take), atomically(take)], [true, true, false]);
+    /// assert_eq!([taken(), taken(), taken()], [true, true, false]);
+    /// assert_eq!(atomically(|tx| stock.len(tx)), 0);
     /// ```
     #[inline]
     pub fn edit<P: Protocol, Q, U>(
