@@ -697,8 +697,8 @@ fn lanes_keep_every_event() {
     assert_eq!((hot.load(), failures, queue.pending()), (5_000 - 50 + 50, 50, 0));
 }
 
-/// The bound on attempts: however many others run against it, an event that writes what all others write is attempted at most
-/// `PATIENCE` times optimistically and once more irrevocably.
+/// The bound on attempts: however many others run against it, an event that writes what all others write is attempted at most once in a batch,
+/// `PATIENCE` times optimistically, and once more irrevocably.
 #[test]
 fn no_event_starves() {
     let (queue, _) = queue(4, Order::Free);
@@ -722,7 +722,7 @@ fn no_event_starves() {
         });
     }
     queue.run().unwrap();
-    assert!(most.load(Ordering::Relaxed) <= u64::from(optimist_stm::run::PATIENCE) + 1);
+    assert!(most.load(Ordering::Relaxed) <= u64::from(optimist_stm::run::PATIENCE) + 2);
     assert_eq!(cells.iter().map(TVar::load).sum::<u64>(), 300 * 8 + 2_700);
 }
 
