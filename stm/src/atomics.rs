@@ -50,7 +50,7 @@ pub trait Atomics: Send + Sync + Debug + Sized + 'static {
     /// wait becomes an abort and the schedules in which the wait would have ended are explored as well.
     const CAN_WAIT: bool;
 
-    /// Whether a thread that is alone does without locked instructions; see [`alone`](crate::alone).
+    /// Whether a thread that is alone does without locked instructions; see `alone.rs`.
     const BIASED: bool;
 
     /// A sequentially consistent fence.

@@ -30,7 +30,7 @@ pub trait Clock: Send + Sync + 'static {
         domain.clock.load(Ordering::Acquire)
     }
 
-    /// A stamp for a transaction that may be [alone](crate::alone).
+    /// A stamp for a transaction that may be alone (`alone.rs`).
     #[inline(always)]
     fn stamp_for<A: Atomics>(tx: &Attempt<A>) -> Stamp {
         let counted = if Self::COUNTS {

@@ -1,5 +1,6 @@
 //! A collection: stop, mark, sweep.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
@@ -10,6 +11,9 @@ use crate::barrier;
 
 /// Heaps with more bytes than this in use are marked by several threads.
 const PARALLEL_FROM: usize = 16 << 20;
+/// How many parts the marking begins with, and how many objects each has.
+const PARTS: usize = 64;
+const PART: usize = 32;
 /// A marker with a longer list gives half of it away.
 const SPLIT_AT: usize = 2048;
 /// How long a collection waits for the events of other threads before it gives up for the time being. An event that waits in a barrier for another one gives way
@@ -112,9 +116,32 @@ fn mark_one(object: Object) -> bool {
     new
 }
 
-/// Marks everything that can be reached from `list`. With a scope, long lists are shared out.
-fn mark<'scope>(mut list: Vec<Object>, scope: Option<&rayon::Scope<'scope>>) {
+/// Marks everything that can be reached from `list`; with a scope, in parts that its threads share.
+fn mark(mut list: Vec<Object>, scope: Option<&rayon::Scope<'_>>) {
     list.retain(|object| mark_one(*object));
+    let Some(scope) = scope else {
+        mark_marked(list, None);
+        return;
+    };
+    // Breadth first until there is enough to share out; depth first, the list of a tree stays as short as the tree is deep.
+    let mut queue = VecDeque::from(list);
+    while queue.len() < PARTS * PART
+        && let Some(object) = queue.pop_front()
+    {
+        object.references(|child| {
+            if mark_one(child) {
+                queue.push_back(child);
+            }
+        });
+    }
+    for part in Vec::from(queue).chunks(PART) {
+        let part = part.to_vec();
+        scope.spawn(move |scope| mark_marked(part, Some(scope)));
+    }
+}
+
+/// Goes on from objects that are marked already.
+fn mark_marked(mut list: Vec<Object>, scope: Option<&rayon::Scope<'_>>) {
     while let Some(object) = list.pop() {
         object.references(|child| {
             if mark_one(child) {
@@ -125,22 +152,7 @@ fn mark<'scope>(mut list: Vec<Object>, scope: Option<&rayon::Scope<'scope>>) {
             && list.len() > SPLIT_AT
         {
             let half = list.split_off(list.len() / 2);
-            scope.spawn(move |scope| mark_marked(half, scope));
-        }
-    }
-}
-
-/// Goes on from objects that are marked already.
-fn mark_marked<'scope>(mut list: Vec<Object>, scope: &rayon::Scope<'scope>) {
-    while let Some(object) = list.pop() {
-        object.references(|child| {
-            if mark_one(child) {
-                list.push(child);
-            }
-        });
-        if list.len() > SPLIT_AT {
-            let half = list.split_off(list.len() / 2);
-            scope.spawn(move |scope| mark_marked(half, scope));
+            scope.spawn(move |scope| mark_marked(half, Some(scope)));
         }
     }
 }

@@ -77,8 +77,8 @@ fn measure(program: &'static Program, rivals: &[Rival], rounds: usize) -> BTreeM
         Side { name: COLUMNS[2], run: Box::new(|| prepared.run::<shipped::GlobalLock, unprotected::Unprotected>()) },
     ];
     for rival in rivals {
-        if let Some(mut run) = rival.prepare(program.name) {
-            sides.push(Side { name: rival.name, run: Box::new(move || run()) });
+        if let Some(run) = rival.prepare(program.name) {
+            sides.push(Side { name: rival.name, run: Box::new(run) });
         }
     }
     let mut least: BTreeMap<&'static str, f64> = BTreeMap::new();
