@@ -12,8 +12,9 @@ use std::time::Instant;
 
 use super::heap::{Heap, Session};
 use super::oracle::{self, End, Execution, Seen};
-use super::platform::{Loom, MODEL_THREADS, enter_model_thread, set_model_size};
+use super::platform::{Loom, MODEL_THREADS, begin_execution, describe_model, enter_model_thread};
 use super::program::{Kind, Op, Program, Transaction, name};
+use super::sleep;
 use crate::attempt::Mode;
 use crate::header::Header;
 use crate::protocol::Protocol;
@@ -77,6 +78,8 @@ impl std::fmt::Display for Counterexample {
 pub struct Exploration {
     /// How many executions were run.
     pub executions: u64,
+    /// How many of them were cut because they repeat an earlier one in another order of independent steps.
+    pub cut: u64,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -93,6 +96,7 @@ struct Stop;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static CUT: Cell<u64> = const { Cell::new(0) };
     static FOUND: RefCell<Option<Wrong>> = const { RefCell::new(None) };
     static IN_MODEL: Cell<bool> = const { Cell::new(false) };
 }
@@ -140,7 +144,9 @@ pub(crate) fn model(
 ) -> Exploration {
     silence_model_panics();
     COUNT.set(0);
+    CUT.set(0);
     FOUND.set(None);
+    sleep::start(limits.bound.is_none());
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = limits.bound;
     builder.max_branches = 5_000;
@@ -161,14 +167,26 @@ pub(crate) fn model(
                 resume_unwind(Box::new(Stop));
             }
             COUNT.set(count + 1);
-            if let Err(wrong) = model() {
-                FOUND.set(Some(wrong));
-                resume_unwind(Box::new(Stop));
+            begin_execution();
+            let outcome = catch_unwind(AssertUnwindSafe(&model));
+            // What repeats an earlier execution does not say anything, whatever comes of it.
+            if sleep::is_cut() {
+                CUT.set(CUT.get() + 1);
+                return;
+            }
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(wrong)) => {
+                    FOUND.set(Some(wrong));
+                    resume_unwind(Box::new(Stop));
+                }
+                Err(payload) => resume_unwind(payload),
             }
         });
     }));
     IN_MODEL.set(false);
     let executions = COUNT.get();
+    let cut = CUT.get();
     let found = FOUND.take();
     let broken = |wrong: Wrong| {
         let Wrong { complaint, picture } = wrong;
@@ -187,7 +205,7 @@ pub(crate) fn model(
         (Err(_), None) if capped.load(Ordering::Relaxed) == 1 => Outcome::Capped,
         (Err(payload), None) => broken(Wrong { complaint: panic_text(&*payload), picture: String::new() }),
     };
-    Exploration { executions, outcome }
+    Exploration { executions, cut, outcome }
 }
 
 /// Explores one program under `P`.
@@ -206,7 +224,7 @@ type Returned<P> = (Session<Loom, P>, Vec<Seen>, Option<String>);
 
 /// One execution of a program within a model.
 fn execute<P: Protocol<Loom>>(program: &Program) -> Result<(), Wrong> {
-    set_model_size(program.threads.len());
+    describe_model(program.threads.len(), false);
     let heap = Heap::<Loom>::new(program.objects().max(1));
     let steps: Steps = Arc::default();
     let mut sessions: Vec<Session<Loom, P>> = program.threads.iter().map(|_| Session::new(&heap)).collect();
