@@ -4,7 +4,8 @@
 //! cargo run --release --example chat        # then, in several terminals: nc 127.0.0.1 7000
 //! ```
 
-use optimist::dispatcher::server::{Ended, Io, Next, Outbox, Reactor, Service, Session};
+use optimist::dispatcher::TransactionQueue;
+use optimist::dispatcher::reactor::{Ended, Io, Limits, Next, Outbox, Service, Session};
 use optimist::stm::collections::TMap;
 
 /// Everybody who is here: name and outbox by connection. The one thing that is shared, and nothing guards it but its transactions.
@@ -56,10 +57,12 @@ impl Session for Guest {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    let mut reactor = Reactor::new(Room::default()).signals();
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_owned());
-    let address = reactor.listen(address.parse().map_err(std::io::Error::other)?)?;
+    let queue = TransactionQueue::default();
+    let address = queue.serve(Limits::default(), Room::default()).listen(address)?;
+    queue.drain_on_termination(std::time::Duration::from_secs(5))?;
     println!("ready on {address}");
-    reactor.run()
+    queue.run()?;
+    Ok(())
 }

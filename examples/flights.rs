@@ -47,7 +47,8 @@ impl Tables {
     fn record(&self, ev: &mut Event<'_>, flight: &Flight) -> EventResult {
         let Flight { delay, miles, origin, destination } = flight;
         let visit = |airport: Option<&Airport>, departures, arrivals| {
-            let a = airport.copied().unwrap_or(Airport { departures: 0, arrivals: 0, delay: 0, worst: *delay, miles: 0 });
+            let a =
+                airport.copied().unwrap_or(Airport { departures: 0, arrivals: 0, delay: 0, worst: *delay, miles: 0 });
             Airport {
                 departures: a.departures + departures,
                 arrivals: a.arrivals + arrivals,
@@ -60,12 +61,7 @@ impl Tables {
         self.airports.update(ev, destination.clone(), |airport| visit(airport, 0, 1))?;
         self.routes.update(ev, format!("{origin}-{destination}"), |route| {
             let r = route.copied().unwrap_or(Route { flights: 0, delay: 0, worst: *delay, miles: 0 });
-            Route {
-                flights: r.flights + 1,
-                delay: r.delay + delay,
-                worst: r.worst.max(*delay),
-                miles: r.miles + miles,
-            }
+            Route { flights: r.flights + 1, delay: r.delay + delay, worst: r.worst.max(*delay), miles: r.miles + miles }
         })?;
         Ok(())
     }

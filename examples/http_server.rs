@@ -14,8 +14,8 @@
 //! Every request is one event. The sum is taken over accounts that others change meanwhile, and is right all the same.
 
 use httparse::{EMPTY_HEADER, Request, Status};
-use optimist::dispatcher::server::{Ended, Io, Next, Outbox, Reactor, Service, Session};
-use optimist::dispatcher::{Event, EventResult};
+use optimist::dispatcher::reactor::{Ended, Io, Limits, Next, Outbox, Service, Session};
+use optimist::dispatcher::{Event, EventResult, TransactionQueue};
 use optimist::stm::TVar;
 use optimist::stm::collections::TMap;
 
@@ -113,7 +113,9 @@ fn session_of(cookie: &[u8]) -> Option<u64> {
 
 impl Connection {
     fn refuse(&self, io: &mut Io<'_>) -> Next {
-        io.event(|ev| ev.send(&self.outbox, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+        io.event(|ev| {
+            ev.send(&self.outbox, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        });
         Next::Close
     }
 }
@@ -139,7 +141,9 @@ impl Session for Connection {
             let Answer { status, body, session } = self.site.answer(ev, thread, path, session)?;
             let cookie = session.map_or(String::new(), |id| format!("Set-Cookie: session={id:016x}\r\n"));
             let length = body.len();
-            let text = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n{cookie}Content-Length: {length}\r\n\r\n{body}");
+            let text = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n{cookie}Content-Length: {length}\r\n\r\n{body}"
+            );
             ev.send(&self.outbox, text.as_bytes())
         });
         match ended {
@@ -149,10 +153,12 @@ impl Session for Connection {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    let mut reactor = Reactor::new(Site::default()).signals();
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let address = reactor.listen(address.parse().map_err(std::io::Error::other)?)?;
+    let queue = TransactionQueue::default();
+    let address = queue.serve(Limits::default(), Site::default()).listen(address)?;
+    queue.drain_on_termination(std::time::Duration::from_secs(5))?;
     println!("ready on {address}");
-    reactor.run()
+    queue.run()?;
+    Ok(())
 }

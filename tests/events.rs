@@ -22,7 +22,11 @@ impl Folder {
 
     fn run(&self, words: &str) -> Output {
         let words = words.split_whitespace();
-        Command::new(env!("CARGO_BIN_EXE_optimist")).args(words).current_dir(&self.0).output().expect("the command starts")
+        Command::new(env!("CARGO_BIN_EXE_optimist"))
+            .args(words)
+            .current_dir(&self.0)
+            .output()
+            .expect("the command starts")
     }
 }
 

@@ -24,7 +24,11 @@ fn expected() -> String {
     let mut airports: BTreeMap<&str, Place> = BTreeMap::new();
     let mut routes: BTreeMap<String, Place> = BTreeMap::new();
     let add = |place: &mut Place, leaves: bool, delay: i64, miles: i64| {
-        if leaves { place.departures += 1 } else { place.arrivals += 1 }
+        if leaves {
+            place.departures += 1
+        } else {
+            place.arrivals += 1
+        }
         place.delay += delay;
         place.worst = place.worst.max(delay);
         place.miles += miles;
@@ -38,7 +42,8 @@ fn expected() -> String {
         add(routes.entry(format!("{}-{}", fields[3], fields[4])).or_insert(new), true, delay, miles);
     }
     let mut out = String::new();
-    let _ = writeln!(out, "airport {:>11} {:>9} {:>6} {:>6} {:>9}", "departures", "arrivals", "delay", "worst", "miles");
+    let _ =
+        writeln!(out, "airport {:>11} {:>9} {:>6} {:>6} {:>9}", "departures", "arrivals", "delay", "worst", "miles");
     let mut sorted: Vec<_> = airports.into_iter().collect();
     sorted.sort_by_key(|(name, place)| (Reverse(place.departures + place.arrivals), *name));
     for (name, place) in sorted {
@@ -80,7 +85,10 @@ fn the_program_prints_the_right_table_on_any_number_of_threads_under_any_protoco
 fn the_rust_program_prints_the_same() {
     let folder = std::env::current_exe().expect("this test's own path");
     let program = folder.ancestors().nth(2).expect("the build's folder").join("examples/flights");
-    assert!(program.exists(), "the examples are not built: run all tests, or `cargo build --examples` in the same profile");
+    assert!(
+        program.exists(),
+        "the examples are not built: run all tests, or `cargo build --examples` in the same profile"
+    );
     for threads in ["1", "2", "4", "8"] {
         let mut command = Command::new(&program);
         command.args([threads, DATA]);

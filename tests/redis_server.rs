@@ -115,7 +115,8 @@ impl Client {
     }
 
     fn is_closed(&mut self) -> bool {
-        self.reply().is_err_and(|error| !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+        self.reply()
+            .is_err_and(|error| !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
     }
 }
 
@@ -207,7 +208,12 @@ fn thousands_of_idle_connections() {
         }
     }
     let full = idle.len() == 2999;
-    let mut client = if full { server.connect() } else { idle.truncate(idle.len() - 10); server.connect() };
+    let mut client = if full {
+        server.connect()
+    } else {
+        idle.truncate(idle.len() - 10);
+        server.connect()
+    };
     for number in 0..100 {
         let text = number.to_string();
         assert_eq!(client.call(&["SET", "k", &text]), "OK");
@@ -220,7 +226,8 @@ fn thousands_of_idle_connections() {
     }
     let ticks = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.id())).expect("a process");
-        let fields: Vec<u64> = stat.rsplit(") ").next().unwrap_or("").split(' ').filter_map(|n| n.parse().ok()).collect();
+        let fields: Vec<u64> =
+            stat.rsplit(") ").next().unwrap_or("").split(' ').filter_map(|n| n.parse().ok()).collect();
         // After the state and ten more fields: user and system time.
         fields[10] + fields[11]
     };

@@ -183,10 +183,10 @@ fn median(values: &[f64]) -> f64 {
 fn report(workload: &dyn Workload, all: &[Measured]) -> Value {
     println!("\n## {}: {}\n", workload.name(), workload.about());
     println!(
-        "| | threads | thousand a second, best (median) | to {} | CPU ns each, least | attempts a commit | p50 / p99 / p99.9 ns |",
+        "| | threads | thousand a second, best (median) | to {} | CPU ns each, least | attempts a commit | validations an attempt | p50 / p99 / p99.9 ns |",
         all[0].side.name
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     let baseline = best(&all[0].rates);
     let mut rows = Vec::new();
     for measured in all {
@@ -195,6 +195,9 @@ fn report(workload: &dyn Workload, all: &[Measured]) -> Value {
         let commits: u64 = measured.statistics.iter().map(|s| s.commits).sum();
         let aborted: u64 = measured.statistics.iter().map(Statistics::aborted).sum();
         let attempts = if commits == 0 { 1.0 } else { (commits + aborted) as f64 / commits as f64 };
+        // At a commit, and where a snapshot was moved.
+        let validated: u64 = measured.statistics.iter().map(|s| s.validations + s.extensions).sum();
+        let validations = validated as f64 / (commits + aborted).max(1) as f64;
         let mut reasons = serde_json::Map::new();
         for statistics in &measured.statistics {
             for (reason, count) in statistics.aborts_by_reason() {
@@ -209,7 +212,7 @@ fn report(workload: &dyn Workload, all: &[Measured]) -> Value {
             format!("{} / {} / {}", at(0.5), at(0.99), at(0.999))
         };
         println!(
-            "| {} | {} | {:.0} ({:.0}) | {:.2} | {:.0} | {:.4} | {} |",
+            "| {} | {} | {:.0} ({:.0}) | {:.2} | {:.0} | {:.4} | {:.4} | {} |",
             measured.side.name,
             measured.threads,
             rate / 1e3,
@@ -217,11 +220,12 @@ fn report(workload: &dyn Workload, all: &[Measured]) -> Value {
             rate / baseline,
             cpu,
             attempts,
+            validations,
             latency
         );
         rows.push(json!({
             "side": measured.side.name, "threads": measured.threads, "per_second": rate, "per_second_median": median_rate,
-            "ratio": rate / baseline, "cpu_ns": cpu, "attempts_per_commit": attempts, "aborts": reasons,
+            "ratio": rate / baseline, "cpu_ns": cpu, "attempts_per_commit": attempts, "validations_per_attempt": validations, "aborts": reasons,
             "latency_ns": (!measured.latency.is_empty()).then(|| json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999), "max": measured.latency.max() })),
             "rounds": measured.rates.len(),
         }));

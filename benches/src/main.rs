@@ -49,12 +49,15 @@ fn run(mut arguments: impl Iterator<Item = String>) -> Result<(), String> {
     }
     let mut all = workloads::all();
     let known: Vec<&str> = all.iter().map(|workload| workload.name()).chain(["conflicts"]).collect();
-    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+    // `p2p` stands for all whose names begin with `p2p-`.
+    let stands_for =
+        |name: &str, known: &str| known == name || known.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+    if let Some(name) = names.iter().find(|name| !known.iter().any(|known| stands_for(name, known))) {
         return Err(format!("there is no workload `{name}`; there are {}", known.join(", ")));
     }
     let mut report = serde_json::Map::new();
     report.insert("machine".into(), machine());
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| stands_for(wanted, name));
     for workload in all.iter_mut().filter(|workload| wanted(workload.name())) {
         report.insert(workload.name().into(), harness::measure(workload.as_mut(), &threads, rounds));
     }

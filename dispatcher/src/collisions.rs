@@ -1,7 +1,7 @@
 //! Conflicts as scheduling knowledge: events of a kind that keeps colliding run one after the other for a while.
 //!
 //! A *kind* is the place in the source where events are added (hashed: two places may share a kind). Each worker counts, per kind, events and
-//! attempts that lost, in windows of [`WINDOW`] events. When too large a share was lost, the kind becomes *serial* for a number of events:
+//! attempts that lost, in windows of some events ([`Kinds`](crate::batch::Kinds)). When too large a share was lost, the kind becomes *serial* for a number of events:
 //! whoever meets one of them either finds the kind's lane free and runs it, and then those that have been left there meanwhile, or leaves it in
 //! the lane and goes on with something else. When the number is used up the kind runs freely again; if that fails at once, the
 //! next term is twice as long. So a kind whose events all want one object costs a few aborts in a thousand events, and one that has
@@ -15,21 +15,11 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::batch::{KINDS, kind};
 use crate::task::Task;
-
-const KINDS: usize = 64;
-
-/// How many events of a kind a worker judges together.
-const WINDOW: u32 = 32;
 
 /// The first term of a serial kind, in events, and the longest.
 const TERMS: std::ops::RangeInclusive<i64> = 512..=65_536;
-
-/// The kind of the events added at a place.
-#[inline(always)]
-fn kind(site: &'static Location<'static>) -> usize {
-    (std::ptr::from_ref(site).addr() >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as usize) >> (usize::BITS - 6)
-}
 
 /// What a run knows about its kinds.
 #[derive(Debug)]
@@ -55,24 +45,6 @@ struct Lane {
     /// The last term.
     term: i64,
     serial: bool,
-}
-
-/// What a worker has counted.
-#[derive(Debug)]
-pub(crate) struct Counts {
-    windows: [Window; KINDS],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    events: u32,
-    lost: u32,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Counts { windows: [Window::default(); KINDS] }
-    }
 }
 
 /// A lane held by a worker, which must give it back with [`Collisions::next`].
@@ -144,22 +116,10 @@ impl Collisions {
         None
     }
 
-    /// Counts an event that ran freely.
-    #[inline(always)]
-    pub(crate) fn count(&self, counts: &mut Counts, site: &'static Location<'static>, lost: u32) {
-        let index = kind(site);
-        let window = &mut counts.windows[index];
-        window.events += 1;
-        window.lost += lost;
-        if window.events == WINDOW {
-            let lost = window.lost * 100 / WINDOW;
-            *window = Window::default();
-            self.decide(index, lost);
-        }
-    }
-
-    fn decide(&self, index: usize, lost: u32) {
-        let kind = &self.kinds[index];
+    /// Draws the conclusion from a window of events, of whose attempts so many percent were lost.
+    #[cold]
+    pub(crate) fn decide(&self, site: &'static Location<'static>, lost: u32) {
+        let kind = &self.kinds[kind(site)];
         if lost < self.threshold {
             // A good window ends the memory of bad ones. The term is looked at first so that a run without conflicts writes nothing.
             if lost == 0 && kind.left.load(Ordering::Relaxed) < 0 {

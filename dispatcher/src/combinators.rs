@@ -51,7 +51,7 @@ impl TransactionQueue {
         I: IntoIterator<IntoIter: Send + 'static, Item: Send + Sync + 'static>,
     {
         let items = items.into_iter().peekable();
-        let feed = Feed { items, batch: Arc::from([]), event: Arc::new(event), site: Location::caller() };
+        let feed = Feed { items, batch: None, event: Arc::new(event), site: Location::caller() };
         self.add_handler(Options::new(), Box::new(feed));
     }
 
@@ -172,9 +172,16 @@ where
     }
 }
 
+/// Items that are events at the same time, and what is done with each: one count of references for both.
+struct Portion<T, F> {
+    items: Vec<T>,
+    event: Arc<F>,
+}
+
 struct Feed<I: Iterator, F> {
     items: Peekable<I>,
-    batch: Arc<[I::Item]>,
+    /// The items whose events are being added.
+    batch: Option<Arc<Portion<I::Item, F>>>,
     event: Arc<F>,
     site: &'static Location<'static>,
 }
@@ -185,12 +192,12 @@ where
     F: Fn(&mut Event<'_>, &I::Item) -> EventResult + Send + Sync + 'static,
 {
     fn run(&mut self, event: &mut Event<'_>) -> EventResult {
-        if self.batch.is_empty() {
-            self.batch = self.items.by_ref().take(BATCH).collect();
-        }
-        for index in 0..self.batch.len() {
-            let (batch, body) = (self.batch.clone(), self.event.clone());
-            let body = move |ev: &mut Event<'_>| body(ev, &batch[index]);
+        let batch = self.batch.get_or_insert_with(|| {
+            Arc::new(Portion { items: self.items.by_ref().take(BATCH).collect(), event: self.event.clone() })
+        });
+        for index in 0..batch.items.len() {
+            let batch = batch.clone();
+            let body = move |ev: &mut Event<'_>| (batch.event)(ev, &batch.items[index]);
             crate::queue::Additions::push(crate::task::Task::new(Box::new(body), self.site), None);
         }
         if self.items.peek().is_some() {
@@ -201,7 +208,7 @@ where
 
     fn ended(&mut self, committed: bool) {
         if committed {
-            self.batch = Arc::from([]);
+            self.batch = None;
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::effects::Output;
 use crate::error::EventError;
 use crate::event::{Event, EventResult};
 use crate::order::Order;
+use crate::record::Recording;
 use crate::report::Counters;
 
 /// How a queue runs its events.
@@ -41,6 +42,11 @@ pub struct Config {
     /// From how many lost attempts for a hundred events on, events of one kind (added at one place in the source) run one after the other
     /// for a while; 0 never makes them. Applies to [`Order::Free`] and [`Order::Fifo`].
     pub collisions: u32,
+    /// How many tiny events may be committed together by one transaction; 1 for each by itself. They are taken apart again when they are in the
+    /// way of others. Applies to [`Order::Free`] and [`Order::Fifo`].
+    pub batch: u32,
+    /// Records the runs of the queue, or replays them. To be set before the first event is added.
+    pub recording: Option<Recording>,
 }
 
 impl Default for Config {
@@ -55,6 +61,8 @@ impl Default for Config {
             time_limit: None,
             progress: None,
             collisions: 60,
+            batch: 16,
+            recording: None,
         }
     }
 }

@@ -22,6 +22,7 @@ enum Cause {
     Panicked(String),
     Hook(String),
     Output { output: String, error: io::Error },
+    Source(String),
 }
 
 impl EventError {
@@ -39,6 +40,11 @@ impl EventError {
 
     pub(crate) fn output(label: Label, output: String, error: io::Error) -> Self {
         EventError { label, cause: Cause::Output { output, error } }
+    }
+
+    /// What failed is no event, but a source of events or the code that serves it.
+    pub(crate) fn source(label: Label, what: String) -> Self {
+        EventError { label, cause: Cause::Source(what) }
     }
 
     /// The event's name, if it has one.
@@ -92,7 +98,8 @@ impl EventError {
     }
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
+/// The message of a panic.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a value that is not a message".to_owned())
@@ -103,6 +110,7 @@ impl fmt::Display for EventError {
         match &self.cause {
             Cause::Failed(failure) => write!(f, "{}: {failure}", self.label),
             Cause::Panicked(message) => write!(f, "{} panicked: {message}", self.label),
+            Cause::Source(what) => write!(f, "{}: {what}", self.label),
             Cause::Hook(message) => write!(f, "{}: a hook panicked after the commit: {message}", self.label),
             Cause::Output { output, error } => {
                 write!(f, "{}: {output} could not be written after the commit: {error}", self.label)
@@ -136,6 +144,8 @@ pub(crate) enum RunErrorKind {
     TimeLimit,
     /// Events wait for a change that nobody is left to make.
     Stuck(Vec<Label>),
+    /// The recording that is replayed has an event, called by its origin, that has not been added.
+    Diverged(String),
 }
 
 impl RunError {
@@ -166,6 +176,12 @@ impl RunError {
         matches!(self.kind, RunErrorKind::Stuck(_))
     }
 
+    /// Whether the events added were not those of the [recording](crate::Recording) that is replayed.
+    #[must_use]
+    pub fn is_diverged(&self) -> bool {
+        matches!(self.kind, RunErrorKind::Diverged(_))
+    }
+
     /// What the run did before it ended.
     #[must_use]
     pub fn report(&self) -> &Report {
@@ -190,6 +206,9 @@ impl fmt::Display for RunError {
             RunErrorKind::Cancelled => write!(f, "the run was stopped with {} events pending", self.report.pending),
             RunErrorKind::TimeLimit => {
                 write!(f, "the run reached its time limit with {} events pending", self.report.pending)
+            }
+            RunErrorKind::Diverged(origin) => {
+                write!(f, "the recording goes on with event {origin}, which has not been added")
             }
             RunErrorKind::Stuck(labels) => {
                 write!(f, "{} events wait for a change that nobody is left to make", labels.len())?;

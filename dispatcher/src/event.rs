@@ -10,8 +10,10 @@ use std::time::{Duration, SystemTime};
 use optimist_stm::attempt::{Attempt, Mode, Place};
 use optimist_stm::{Abort, Interrupt, Read, Tx};
 
-use crate::effects::{Effects, Mark, Output};
+use crate::batch::Done;
+use crate::effects::{Appended, Effects, Mark, Output};
 use crate::queue::Additions;
+use crate::record::{Entry, Locked, Origin};
 use crate::task::{Handler, Options, Task};
 
 /// The error of an event: any error at all, boxed.
@@ -21,7 +23,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub type EventResult<T = ()> = Result<T, Interrupt<Failure>>;
 
 /// What a worker keeps for the event that it executes, reused from event to event.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Context {
     pub(crate) effects: Effects,
     pub(crate) on_commit: Vec<Hook>,
@@ -30,15 +32,30 @@ pub(crate) struct Context {
     pub(crate) again: bool,
     /// How many attempts there have been, this one included.
     pub(crate) attempts: u32,
-    now: Option<SystemTime>,
+    pub(crate) now: Option<SystemTime>,
     random: Option<u64>,
     /// The number of the event, once somebody has asked.
-    number: Option<u64>,
+    pub(crate) number: Option<u64>,
+    /// The recorded time, in a replay.
+    recorded_now: Option<SystemTime>,
+    /// The line of the recording at which the event has failed.
+    pub(crate) failed_line: u64,
+    /// The recording, locked from the end of the body until the effects are released.
+    pub(crate) recording: Option<Locked>,
     numbers: Numbers,
     seed: u64,
     worker: usize,
     /// What hooks panicked with, to be reported once the event is over.
     pub(crate) panics: Vec<Box<dyn std::any::Any + Send>>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("worker", &self.worker)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is to be called when an event has committed or an attempt has not.
@@ -79,9 +96,38 @@ impl Context {
     }
 
     /// Prepares for a new event. `number` is its position, where the order of the run gives it one.
-    pub(crate) fn begin_event(&mut self, number: Option<u64>) {
+    pub(crate) fn begin_event(&mut self, number: Option<u64>, lost: u32) {
         self.number = number;
-        self.attempts = 0;
+        self.attempts = lost;
+        self.recorded_now = None;
+    }
+
+    /// What a recording says about the event.
+    pub(crate) fn entry(&self, origin: u64) -> Entry {
+        Entry { origin: Origin(origin), now: self.now, number: self.number }
+    }
+
+    /// Takes time and number from a recording.
+    #[cold]
+    pub(crate) fn replay(&mut self, entry: &Entry) {
+        self.recorded_now = entry.now;
+        self.number = self.number.or(entry.number);
+    }
+
+    /// Prepares for an event that follows others in the same attempt.
+    #[inline]
+    pub(crate) fn begin_part(&mut self, lost: u32) {
+        self.number = None;
+        self.attempts = lost + 1;
+        self.again = false;
+        self.now = None;
+        self.random = None;
+    }
+
+    /// What the event that has just ended leaves behind.
+    #[inline]
+    pub(crate) fn done(&self) -> Done {
+        Done { hooks: self.on_commit.len(), bytes: self.effects.len(), again: self.again }
     }
 
     /// Prepares for a new attempt: nothing is left of the one before.
@@ -99,12 +145,18 @@ impl Context {
     /// Lets go of everything that the attempt held, and calls its abort hooks.
     pub(crate) fn abort(&mut self) {
         self.effects.abandon();
+        self.recording = None;
         self.on_commit.clear();
         Additions::clear();
-        if !self.on_abort.is_empty() {
+        self.call_abort_hooks(0);
+    }
+
+    /// Calls the abort hooks from the one at `first` on.
+    pub(crate) fn call_abort_hooks(&mut self, first: usize) {
+        if self.on_abort.len() > first {
             // Outside of the event: what a hook adds is added.
             let executing = Additions::suspend();
-            for hook in std::mem::take(&mut self.on_abort) {
+            for hook in self.on_abort.split_off(first) {
                 self.catching(hook.0);
             }
             Additions::resume(executing);
@@ -117,6 +169,13 @@ impl Context {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
             self.panics.push(payload);
         }
+    }
+
+    /// Appends what the event has sent and written to its destinations, and says how many bytes that were.
+    #[inline]
+    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, usize, Appended)) -> usize {
+        let sent = if self.effects.sends.is_empty() { 0 } else { self.effects.sends.release() };
+        sent + self.effects.release(stdout, report)
     }
 
     pub(crate) fn mark(&self) -> EffectMark {
@@ -137,7 +196,7 @@ impl Context {
 
     /// See [`Event::now`].
     pub(crate) fn now(&mut self) -> SystemTime {
-        *self.now.get_or_insert_with(SystemTime::now)
+        *self.now.get_or_insert_with(|| self.recorded_now.unwrap_or_else(SystemTime::now))
     }
 
     /// See [`Event::random`].
@@ -199,9 +258,10 @@ impl<'a> Event<'a> {
         Event { tx: Tx::new(attempt), context, name }
     }
 
-    /// What the event sends to connections.
-    pub(crate) fn sends(&mut self) -> &mut crate::server::Sends {
-        &mut self.context.effects.sends
+    /// What the event sends to connections, and its number.
+    pub(crate) fn sends(&mut self) -> (&mut crate::reactor::Sends, u64) {
+        let number = self.context.number();
+        (&mut self.context.effects.sends, number)
     }
 
     /// The transaction alone.

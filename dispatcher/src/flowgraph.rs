@@ -17,8 +17,10 @@ use optimist_flowgraph::flowgraph::fault::{Fault, RuntimeError};
 use optimist_flowgraph::flowgraph::program::FunctionId;
 use optimist_flowgraph::value::Value;
 use optimist_flowgraph::vm::{
-    EffectMark, EventContext, Interruption, QueuedCall, RecordError, RecordHeader, Root, Vm, Worker,
+    Condition, EffectMark, EventContext, EventSource, Interruption, QueuedCall, RecordError, RecordHeader, Refusal, Root,
+    Vm, Worker,
 };
+use optimist_stm::attempt::Attempt;
 use optimist_stm::protocol::Any;
 use optimist_stm::{Abort, Interrupt};
 use parking_lot::Mutex;
@@ -245,16 +247,28 @@ impl EventContext for Effects<'_> {
         self.context.number()
     }
 
-    fn send(&mut self, connection: u64, _bytes: &[u8]) -> Result<(), Fault> {
-        Err(no_connection(connection))
+    fn each(&mut self, _: &mut Attempt, _: EventSource, _: QueuedCall, _: usize) -> Result<(), Refusal> {
+        Err(Fault::Other { message: "there are no sources of events here".to_owned() }.into())
     }
 
-    fn receive(&mut self, connection: u64) -> Result<Option<Vec<u8>>, Fault> {
-        Err(no_connection(connection))
+    fn when(&mut self, _: &mut Attempt, _: Condition, connection: u32, _: QueuedCall) -> Result<(), Refusal> {
+        Err(Fault::no_connection(connection).into())
     }
 
-    fn close(&mut self, connection: u64) -> Result<(), Fault> {
-        Err(no_connection(connection))
+    fn send(&mut self, _: &mut Attempt, connection: u32, _bytes: &[u8]) -> Result<(), Refusal> {
+        Err(Fault::no_connection(connection).into())
+    }
+
+    fn receive(&mut self, _: &mut Attempt, connection: u32) -> Result<Option<Vec<u8>>, Refusal> {
+        Err(Fault::no_connection(connection).into())
+    }
+
+    fn close(&mut self, connection: u32) -> Result<(), Fault> {
+        Err(Fault::no_connection(connection))
+    }
+
+    fn peer(&mut self, connection: u32) -> Result<String, Fault> {
+        Err(Fault::no_connection(connection))
     }
 
     fn mark(&mut self) -> EffectMark {
@@ -268,8 +282,4 @@ impl EventContext for Effects<'_> {
         self.marks.truncate(index + 1);
         self.context.roll_back_to(&mark);
     }
-}
-
-fn no_connection(connection: u64) -> Fault {
-    Fault::Other { message: format!("there is no connection {connection}") }
 }

@@ -77,6 +77,12 @@ impl Histogram {
         self.count
     }
 
+    /// The sum of all.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.total)
+    }
+
     /// The mean; zero if nothing was recorded.
     #[must_use]
     pub fn mean(&self) -> Duration {

@@ -25,9 +25,11 @@
 //! (`sleep`), and the last one to fall asleep ends the run.
 //!
 //! *Progress.* An event that has lost [`PATIENCE`](optimist_stm::run::PATIENCE) times runs once more irrevocably, in the order of asking: so it
-//! is attempted at most `PATIENCE + 1` times while one protocol is in force, however many others run against it. In ordered runs
+//! is attempted at most `PATIENCE + 1` times while one protocol is in force, however many others run against it, and at most once before that
+//! together with other tiny events. In ordered runs
 //! two attempts are enough. Queues are first in, first out, so an event that adds itself again and again keeps no other waiting.
 
+mod batch;
 mod collisions;
 mod combinators;
 mod config;
@@ -40,12 +42,13 @@ mod histogram;
 mod hold;
 #[cfg(test)]
 mod loom_atomics;
+mod metrics;
 mod order;
 mod queue;
 pub mod reactor;
+pub mod record;
 mod report;
 mod run;
-pub mod server;
 mod sleep;
 mod task;
 mod timer;
@@ -58,8 +61,10 @@ pub use error::{EventError, RunError};
 pub use event::{EffectMark, Event, EventResult, Failure};
 pub use histogram::Histogram;
 pub use hold::Hold;
+pub use metrics::Metrics;
 pub use optimist_stm::{Abort, Interrupt, Kind, TVar};
 pub use order::Order;
 pub use queue::TransactionQueue;
+pub use record::Recording;
 pub use report::{Counters, Latencies, Report, WorkerReport};
 pub use task::{Handler, Options};

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use crate::config::Config;
 use crate::error::RunError;
 use crate::event::{Event, EventResult};
 use crate::hold::Hold;
+use crate::metrics::Totals;
 use crate::reactor::Reactor;
+use crate::record::{Origin, Recording};
 use crate::report::Report;
 use crate::run::{self, Control};
 use crate::sleep::Sleep;
@@ -63,6 +65,14 @@ pub(crate) struct Shared {
     pub(crate) numbers: Arc<AtomicU64>,
     /// Sockets and signals, if there are any.
     pub(crate) reactor: OnceLock<Reactor>,
+    /// Whether the origin of events matters, because runs are recorded or replayed.
+    traced: AtomicBool,
+    /// Whether timers fire at once, because runs are replayed.
+    hurries: AtomicBool,
+    /// How many events have been added from outside, where that matters.
+    outside: AtomicU64,
+    /// What finished runs have done.
+    pub(crate) totals: Mutex<Totals>,
     /// The run in progress.
     pub(crate) current: Mutex<Option<Arc<Control>>>,
 }
@@ -84,7 +94,9 @@ impl TransactionQueue {
     /// A queue with a configuration.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        TransactionQueue { shared: Arc::new(Shared { config: Mutex::new(config), ..Shared::default() }) }
+        let queue = TransactionQueue::default();
+        queue.configure(config);
+        queue
     }
 
     pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
@@ -97,6 +109,10 @@ impl TransactionQueue {
 
     /// Changes the configuration, from the next run on.
     pub fn configure(&self, config: Config) {
+        let recording = config.recording.as_ref();
+        // Relaxed: whoever adds events has the queue from the thread that configures it.
+        self.shared.traced.store(recording.is_some(), Ordering::Relaxed);
+        self.shared.hurries.store(recording.is_some_and(Recording::is_replayed), Ordering::Relaxed);
         *self.shared.config.lock() = config;
     }
 
@@ -163,11 +179,26 @@ impl TransactionQueue {
     /// # Atomicity
     /// Each event is one transaction. Its effects are released after it has committed, as [`effects`](crate::effects) states.
     pub fn run(&self) -> Result<Report, RunError> {
+        self.run_as(self.config())
+    }
+
+    fn run_as(&self, config: Config) -> Result<Report, RunError> {
         assert!(
             !Additions::inside() && !optimist_stm::runtime::in_transaction(),
             "a queue cannot be run within an event"
         );
-        run::run(&self.shared, self.config())
+        run::run(&self.shared, config)
+    }
+
+    /// As [`run`](Self::run), on the calling thread alone, whatever the configuration says.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    pub fn run_on_one_thread(&self) -> Result<Report, RunError> {
+        self.run_as(Config { threads: 1, ..self.config() })
     }
 
     /// Stops the run in progress, if there is one: no new event is started, those in flight finish, the others stay pending.
@@ -179,12 +210,12 @@ impl TransactionQueue {
     }
 
     /// Lets the run in progress end as soon as no event is left that could start: it waits neither for [holds](Hold) nor for timers
-    /// that are not yet due, accepts no more connections and receives nothing more.
+    /// that are not yet due, accepts no more connections, and closes those there are as they fall idle.
     pub fn drain(&self) {
         if let Some(control) = &*self.shared.current.lock() {
             control.drain();
             if let Some(reactor) = self.shared.reactor.get() {
-                reactor.close_listeners();
+                reactor.drain();
             }
             self.shared.sleep.notify();
         }
@@ -216,7 +247,15 @@ impl fmt::Debug for TransactionQueue {
 
 impl Shared {
     /// Adds an event from outside the workers.
-    pub(crate) fn push(&self, task: Task, after: Option<Duration>) {
+    pub(crate) fn push(&self, mut task: Task, mut after: Option<Duration>) {
+        if self.traced.load(Ordering::Relaxed) {
+            if task.origin == 0 {
+                task.origin = Descent::next().unwrap_or_else(|| self.next_outside()).0;
+            }
+            if self.hurries.load(Ordering::Relaxed) {
+                after = None;
+            }
+        }
         match after {
             None => self.inbox.push(task),
             Some(delay) => {
@@ -226,6 +265,11 @@ impl Shared {
             }
         }
         self.sleep.notify();
+    }
+
+    /// The origin of the next event from outside. Relaxed: the order is that of the calls on one thread.
+    fn next_outside(&self) -> Origin {
+        Origin::outside(self.outside.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Puts an event aside until its watch fires.
@@ -264,7 +308,13 @@ impl Shared {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        self.inbox.len() + self.timers.len() + self.blocked.lock().waiting.len()
+        let (ready, timers, blocked) = self.pending_parts();
+        ready + timers + blocked
+    }
+
+    /// How many wait to be started, for their time, and for a change.
+    pub(crate) fn pending_parts(&self) -> (usize, usize, usize) {
+        (self.inbox.len(), self.timers.len(), self.blocked.lock().waiting.len())
     }
 
     pub(crate) fn clear(&self) {
@@ -306,9 +356,34 @@ impl Shared {
 }
 
 thread_local! {
+    /// The line and the number of children so far of the event whose effects this thread releases, where origins matter.
+    static DESCENT: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     /// The queue whose event this thread executes, or null.
     static EXECUTING: Cell<*const Shared> = const { Cell::new(ptr::null()) };
     static ADDITIONS: RefCell<Vec<Addition>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes what is added meanwhile descend from the event of a line of the recording: by the event itself, and by its commit hooks.
+pub(crate) struct Descent;
+
+impl Descent {
+    pub(crate) fn begin(serial: u64) -> Self {
+        DESCENT.set(Some((serial, 0)));
+        Descent
+    }
+
+    /// The origin of the next one.
+    pub(crate) fn next() -> Option<Origin> {
+        let (serial, children) = DESCENT.get()?;
+        DESCENT.set(Some((serial, children + 1)));
+        Some(Origin::child(serial, children))
+    }
+}
+
+impl Drop for Descent {
+    fn drop(&mut self) {
+        DESCENT.set(None);
+    }
 }
 
 /// What the event that this thread executes has added so far. Kept with the thread, so that `add` without the event's handle is caught too.

@@ -27,6 +27,14 @@ macro_rules! counters {
                 vec![$((stringify!($name), self.$name),)+]
             }
 
+            /// What a counter of this name counts.
+            pub(crate) fn help(name: &str) -> &'static str {
+                match name {
+                    $(stringify!($name) => concat!($($doc),+).trim_ascii(),)+
+                    _ => "",
+                }
+            }
+
             /// Adds the counts of another.
             pub fn merge(&mut self, other: &Counters) {
                 $(self.$name += other.$name;)+
@@ -139,6 +147,12 @@ pub struct Latencies {
 }
 
 impl Latencies {
+    /// The phases by name.
+    #[must_use]
+    pub fn phases(&self) -> [(&'static str, &Histogram); 3] {
+        [("queue", &self.queue), ("run", &self.run), ("commit", &self.commit)]
+    }
+
     pub(crate) fn merge(&mut self, other: &Latencies) {
         self.queue.merge(&other.queue);
         self.run.merge(&other.run);
@@ -222,9 +236,7 @@ impl fmt::Display for Report {
                 writeln!(f, "{:<21}{count}", name.replace('_', " "))?;
             }
         }
-        for (name, histogram) in
-            [("queue", &self.latencies.queue), ("run", &self.latencies.run), ("commit", &self.latencies.commit)]
-        {
+        for (name, histogram) in self.latencies.phases() {
             writeln!(
                 f,
                 "{name:<6} latency       p50 {:?}, p90 {:?}, p99 {:?}, max {:?}",

@@ -13,6 +13,7 @@ use crate::effects::Output;
 use crate::error::{EventError, RunError, RunErrorKind};
 use crate::order::{Local, Order, Schedule, Turn};
 use crate::queue::Shared;
+use crate::record::{Origin, Recording, Role, Sink};
 use crate::report::{Counters, Latencies, Live, Report, WorkerReport};
 use crate::task::Task;
 use crate::worker::Worker;
@@ -31,6 +32,10 @@ pub(crate) const STOP_TIME: u8 = 3;
 pub(crate) struct Control {
     reason: AtomicU8,
     draining: AtomicBool,
+    /// The counters of the workers.
+    pub(crate) lives: Vec<Arc<CachePadded<Live>>>,
+    /// What workers have measured, handed over now and then.
+    pub(crate) latencies: Mutex<Latencies>,
     /// Whose turn it is, under [`Order::Ordered`].
     pub(crate) turn: Turn,
 }
@@ -48,7 +53,19 @@ impl Control {
     }
 
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        // Release pairs with the acquire below: a worker that makes its poller after this sees it.
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Totals over all workers.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut total = Counters::default();
+        self.lives.iter().for_each(|live| total.merge(&live.read()));
+        total
     }
 }
 
@@ -58,10 +75,13 @@ pub(crate) struct Run {
     pub(crate) config: Config,
     pub(crate) schedule: Schedule,
     pub(crate) control: Arc<Control>,
-    pub(crate) lives: Vec<CachePadded<Live>>,
     /// What is known about kinds of events that collide, if that is wanted.
     pub(crate) collisions: Option<Collisions>,
     pub(crate) deadline: Option<Instant>,
+    /// The recording that is being made.
+    pub(crate) recorder: Option<Arc<Mutex<Sink>>>,
+    /// Whether a recording is being replayed.
+    pub(crate) replays: bool,
     /// Whether events of an ordered run start before their turn.
     pub(crate) speculates: bool,
     errors: Mutex<Vec<EventError>>,
@@ -69,12 +89,11 @@ pub(crate) struct Run {
     withdrawn: Mutex<Vec<Task>>,
     /// Outputs with something to flush.
     unflushed: Mutex<Vec<Output>>,
-    latencies: Mutex<Latencies>,
 }
 
 impl Run {
     pub(crate) fn workers(&self) -> usize {
-        self.lives.len()
+        self.control.lives.len()
     }
 
     pub(crate) fn stop(&self, reason: u8) {
@@ -84,15 +103,16 @@ impl Run {
 
     /// Whether the run is over when every worker sleeps.
     pub(crate) fn is_finished(&self) -> bool {
-        let draining = self.control.draining.load(Ordering::Relaxed);
+        let draining = self.control.is_draining();
         // Acquire pairs with the release of the last hold.
         let held = self.shared.holds.load(Ordering::Acquire) != 0;
         let served = self.shared.reactor.get().is_some_and(|reactor| !reactor.is_empty());
-        self.shared.inbox.is_empty() && (draining || (!held && !served && self.shared.timers.is_empty()))
+        let empty = self.shared.inbox.is_empty() && !served;
+        empty && (draining || (!held && self.shared.timers.is_empty()))
     }
 
     /// Deals with an error as the configuration says. Returns an event to be added that handles it, if that is what it says.
-    pub(crate) fn report(&self, error: EventError) -> Option<Task> {
+    pub(crate) fn report(&self, error: EventError, serial: u64) -> Option<Task> {
         match &self.config.on_error {
             OnError::Handle(handler) => {
                 let handler = handler.clone();
@@ -100,7 +120,11 @@ impl Run {
                 let options =
                     crate::task::Options { handles_error: true, ..crate::task::Options::new().name("error handler") };
                 let handle = move |event: &mut crate::event::Event<'_>| handler(&error, event);
-                return Some(Task::with(Box::new(handle), site, options));
+                let mut task = Task::with(Box::new(handle), site, options);
+                if serial != 0 {
+                    task.origin = Origin::handler(serial).0;
+                }
+                return Some(task);
             }
             OnError::Stop(Rest::Keep | Rest::Drop) => {
                 self.record(error);
@@ -142,22 +166,14 @@ impl Run {
             }
         }
     }
-
-    pub(crate) fn add_latencies(&self, latencies: &Latencies) {
-        self.latencies.lock().merge(latencies);
-    }
-
-    fn counters(&self) -> Counters {
-        let mut total = Counters::default();
-        self.lives.iter().for_each(|live| total.merge(&live.read()));
-        total
-    }
 }
 
 /// Runs a queue.
 pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunError> {
     let started = Instant::now();
-    let control = Arc::<Control>::default();
+    let replays = config.recording.as_ref().is_some_and(Recording::is_replayed);
+    let workers = if replays { 1 } else { config.threads.max(1) };
+    let control = Arc::new(Control { lives: (0..workers).map(|_| Arc::default()).collect(), ..Control::default() });
     {
         let mut current = shared.current.lock();
         assert!(current.is_none(), "the queue is being run already");
@@ -167,29 +183,36 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     let _lease = config.protocol.map(optimist_stm::lease);
     let protocol = optimist_stm::runtime::protocol();
 
-    let workers = config.threads.max(1);
+    let (recorder, replayed) = match config.recording.as_ref().map(Recording::begin) {
+        Some(Role::Makes(sink)) => (Some(sink), None),
+        Some(Role::Replays(entries)) => (None, Some(entries)),
+        None => (None, None),
+    };
     let locals: Vec<Local> = (0..workers).map(Local::new).collect();
     let stealers = locals.iter().map(|local| local.deque.stealer()).collect();
     let learns = config.collisions > 0 && workers > 1 && matches!(config.order, Order::Free | Order::Fifo);
     let run = Run {
         collisions: learns.then(|| Collisions::new(config.collisions)),
         shared: shared.clone(),
-        schedule: Schedule::new(config.order, stealers),
+        schedule: match replayed {
+            Some(entries) => Schedule::replay(entries),
+            None => Schedule::new(config.order, stealers),
+        },
+        recorder,
+        replays,
         control,
-        lives: (0..workers).map(|_| CachePadded::default()).collect(),
         deadline: config.time_limit.map(|limit| started + limit),
         speculates: config.order == Order::Ordered && workers > 1 && !protocol.info().in_place,
         errors: Mutex::default(),
         withdrawn: Mutex::default(),
         unflushed: Mutex::default(),
-        latencies: Mutex::default(),
         config,
     };
     shared.sleep.open();
     execute(&run, locals);
 
     let mut put_back = run.withdrawn.lock().split_off(0);
-    put_back.sort_unstable_by_key(|task| task.position);
+    put_back.sort_by_key(|task| task.position);
     put_back.extend(run.collisions.iter().flat_map(Collisions::drain));
     put_back.extend(run.schedule.drain());
     shared.put_back(put_back);
@@ -197,17 +220,28 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         let label = crate::task::Label { name: Some("end of the run".into()), site: std::panic::Location::caller() };
         run.record(EventError::output(label, output.name(), error));
     });
-    drop(running);
-
+    if let Some(recorder) = &run.recorder
+        && let Err(error) = recorder.lock().flush()
+    {
+        let label = crate::task::Label { name: Some("end of the run".into()), site: std::panic::Location::caller() };
+        run.record(EventError::output(label, "the recording".to_owned(), error));
+    }
     let mut report = Report {
-        counters: run.counters(),
-        workers: run.lives.iter().map(|live| WorkerReport { counters: live.read() }).collect(),
-        latencies: std::mem::take(&mut run.latencies.lock()),
+        counters: run.control.counters(),
+        workers: run.control.lives.iter().map(|live| WorkerReport { counters: live.read() }).collect(),
+        latencies: std::mem::take(&mut run.control.latencies.lock()),
         elapsed: started.elapsed(),
         protocol,
         pending: 0,
         errors: std::mem::take(&mut run.errors.lock()),
     };
+    {
+        // Together, so that no metrics count the run twice or not at all.
+        let mut current = shared.current.lock();
+        shared.totals.lock().merge(&report.counters, &report.latencies);
+        std::mem::forget(running);
+        *current = None;
+    }
     let kind = match run.control.reason.load(Ordering::Relaxed) {
         STOP_CANCELLED => Some(RunErrorKind::Cancelled),
         STOP_TIME => Some(RunErrorKind::TimeLimit),
@@ -219,10 +253,13 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         None if !report.errors.is_empty() && (stopped_by_error || !collects) => {
             Some(RunErrorKind::Event(Box::new(report.errors.remove(0))))
         }
+        None if run.schedule.missing().is_some() => {
+            Some(RunErrorKind::Diverged(run.schedule.missing().map_or_else(String::new, |origin| origin.to_string())))
+        }
         None => {
             let blocked = shared.blocked();
             // A run that was drained leaves events waiting, as it leaves timers.
-            let drained = run.control.draining.load(Ordering::Relaxed);
+            let drained = run.control.is_draining();
             if blocked.is_empty() || drained { None } else { Some(RunErrorKind::Stuck(blocked)) }
         }
         some => some,
@@ -279,7 +316,7 @@ impl Watcher {
         let mut over = self.over.lock();
         while !*over {
             self.ended.wait_for(&mut over, progress.interval);
-            parking_lot::MutexGuard::unlocked(&mut over, || (progress.callback)(&run.counters()));
+            parking_lot::MutexGuard::unlocked(&mut over, || (progress.callback)(&run.control.counters()));
         }
     }
 

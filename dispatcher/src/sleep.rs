@@ -9,19 +9,26 @@
 //! 4. An adder makes the event visible, executes a light fence, and looks at the count. If it is not zero it *claims* a sleeper (takes
 //!    one from the count) and posts a permit.
 //!
+//! 5. A worker that has a poller waits in it: it leaves its mailbox with the others', and whoever posts a permit takes a mailbox
+//!    away and wakes its worker. A worker that comes back, by whatever it was woken, takes the permit if its mailbox is gone, and
+//!    otherwise withdraws as in rule 2.
+//!
 //! The fences of rules 1 and 4 are asymmetric: either the worker's second look finds the event, or the adder sees the worker's
 //! announcement. The count is what [`Sleepers`] holds; its loom model is below. Permits are a semaphore of a mutex and a condition variable.
 //!
 //! The last worker that comes to wait, with no permit left, decides whether the run is over; it sees everything that the others did
 //! because they have passed through the mutex.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 use optimist_stm::atomics::{Atomics, Native, Word};
 use parking_lot::{Condvar, Mutex};
+
+use crate::reactor::Mailbox;
 
 /// The count of workers that have announced their sleep and that nobody has claimed.
 #[derive(Debug)]
@@ -90,17 +97,17 @@ pub(crate) struct Sleep {
     sleepers: Sleepers,
     state: Mutex<State>,
     changed: Condvar,
-    /// Wakes the worker that polls.
-    waker: OnceLock<Arc<mio::Waker>>,
+    /// How often all who wait were roused.
+    roused: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     permits: usize,
-    /// Workers that wait, the polling one included.
+    /// Workers that wait, those in their pollers included.
     waiting: usize,
-    /// One of them polls for I/O instead of waiting for the condition.
-    polling: bool,
+    /// The mailboxes of those.
+    polling: Vec<Arc<Mailbox>>,
     closed: bool,
 }
 
@@ -113,15 +120,28 @@ impl Sleep {
 
     /// Ends the run: every worker that waits or will wait is told so.
     pub(crate) fn close(&self) {
-        let polling = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            state.polling
-        };
+        let mut state = self.state.lock();
+        self.close_locked(&mut state);
+    }
+
+    fn close_locked(&self, state: &mut State) {
+        state.closed = true;
         self.changed.notify_all();
-        if polling {
-            self.wake_poller();
-        }
+        state.polling.iter().for_each(|mailbox| mailbox.wake());
+    }
+
+    /// How often [`rouse`](Self::rouse) was called.
+    pub(crate) fn roused(&self) -> usize {
+        // Acquire pairs with the release in `rouse`.
+        self.roused.load(Ordering::Acquire)
+    }
+
+    /// Wakes all who wait without a poller, so that they look around: there is a new kind of thing to wait for.
+    pub(crate) fn rouse(&self) {
+        // Under the lock, so that nobody is between looking and waiting. Release pairs with the acquire of whoever looks.
+        let _state = self.state.lock();
+        self.roused.fetch_add(1, Ordering::Release);
+        self.changed.notify_all();
     }
 
     /// Rule 4, after an event was made visible.
@@ -137,53 +157,52 @@ impl Sleep {
     fn post(&self) {
         let mut state = self.state.lock();
         state.permits += 1;
-        // Whoever polls is left to it if somebody else can be woken.
-        let wake_poller = state.polling && state.permits >= state.waiting;
+        let mailbox = state.polling.pop();
         drop(state);
-        if wake_poller {
-            self.wake_poller()
-        } else {
-            let _ = self.changed.notify_one();
+        match mailbox {
+            Some(mailbox) => mailbox.wake(),
+            None => {
+                let _ = self.changed.notify_one();
+            }
         }
     }
 
-    /// Gives the means to wake a worker that polls.
-    pub(crate) fn set_waker(&self, waker: Arc<mio::Waker>) {
-        let _ = self.waker.set(waker);
-    }
-
-    fn wake_poller(&self) {
-        if let Some(waker) = self.waker.get() {
-            waker.wake().expect("the poller's file descriptor is open");
-        }
-    }
-
-    /// Rule 3 for a worker that is going to poll for I/O instead: `None` if it may.
-    pub(crate) fn begin_polling(&self, workers: usize, finished: impl FnOnce() -> bool) -> Option<Wake> {
+    /// Rule 3 for a worker that waits in its poller: `None` if it may. `finished` as in [`wait`](Self::wait).
+    pub(crate) fn begin_polling(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        workers: usize,
+        finished: impl FnOnce() -> bool,
+    ) -> Option<Wake> {
         let mut state = self.state.lock();
         if state.permits > 0 {
             state.permits -= 1;
             return Some(Wake::Work);
         }
         if !state.closed && state.waiting + 1 == workers && finished() {
-            state.closed = true;
-            self.changed.notify_all();
+            self.close_locked(&mut state);
         }
         if state.closed {
             return Some(Wake::Finished);
         }
         state.waiting += 1;
-        state.polling = true;
+        state.polling.push(mailbox.clone());
         None
     }
 
-    /// After polling: takes back the announcement, or the permit that came instead of it.
-    pub(crate) fn end_polling(&self) -> Wake {
+    /// Rule 5, after polling.
+    pub(crate) fn end_polling(&self, mailbox: &Arc<Mailbox>) -> Wake {
         let mut state = self.state.lock();
         state.waiting -= 1;
-        state.polling = false;
         if state.closed {
             return Wake::Finished;
+        }
+        let place = state.polling.iter().position(|other| Arc::ptr_eq(other, mailbox));
+        if let Some(place) = place {
+            state.polling.swap_remove(place);
+        } else if state.permits > 0 {
+            state.permits -= 1;
+            return Wake::Work;
         }
         drop(state);
         self.withdraw();
@@ -210,16 +229,19 @@ impl Sleep {
         state.permits = state.permits.saturating_sub(1);
     }
 
-    /// Rule 3. `finished` is asked, under the lock, when all of the `workers` wait.
-    pub(crate) fn wait(&self, workers: usize, deadline: Option<Instant>, finished: impl FnOnce() -> bool) -> Wake {
+    /// Rule 3. `finished` is asked, under the lock, when all of the `workers` wait. Comes back too if all have been roused since they were
+    /// `roused` so often.
+    pub(crate) fn wait(
+        &self,
+        workers: usize,
+        roused: usize,
+        deadline: Option<Instant>,
+        finished: impl FnOnce() -> bool,
+    ) -> Wake {
         let mut state = self.state.lock();
         state.waiting += 1;
         if state.waiting == workers && state.permits == 0 && !state.closed && finished() {
-            state.closed = true;
-            self.changed.notify_all();
-            if state.polling {
-                self.wake_poller();
-            }
+            self.close_locked(&mut state);
         }
         let wake = loop {
             if state.closed {
@@ -228,6 +250,9 @@ impl Sleep {
             if state.permits > 0 {
                 state.permits -= 1;
                 break Wake::Work;
+            }
+            if self.roused() != roused {
+                break Wake::Time;
             }
             match deadline {
                 None => self.changed.wait(&mut state),
@@ -330,10 +355,10 @@ mod tests {
         let other = sleep.clone();
         let thread = std::thread::spawn(move || {
             other.announce();
-            other.wait(2, None, || true)
+            other.wait(2, 0, None, || true)
         });
         sleep.announce();
-        assert_eq!(sleep.wait(2, None, || true), Wake::Finished);
+        assert_eq!(sleep.wait(2, 0, None, || true), Wake::Finished);
         assert_eq!(thread.join().unwrap(), Wake::Finished);
     }
 
@@ -342,7 +367,7 @@ mod tests {
         let sleep = Sleep::default();
         sleep.open();
         sleep.announce();
-        let wake = sleep.wait(2, Some(Instant::now() + Duration::from_millis(5)), || true);
+        let wake = sleep.wait(2, 0, Some(Instant::now() + Duration::from_millis(5)), || true);
         assert_eq!(wake, Wake::Time);
         assert!(!sleep.sleepers.claim());
     }

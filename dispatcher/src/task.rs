@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZero;
 use std::panic::Location;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventResult};
@@ -19,6 +21,13 @@ pub trait Handler: Send {
     /// Called once for each attempt.
     fn run(&mut self, event: &mut Event<'_>) -> EventResult;
 
+    /// Whether the event may share a transaction with others that run before and after it on the same thread. To its body nothing changes;
+    /// but where several are in one transaction, each `run` may be followed by that of another event before [`ended`](Self::ended) or
+    /// [`aborted`](Self::aborted) is called for both. Closures may; by default a handler may not.
+    fn joins(&self) -> bool {
+        false
+    }
+
     /// An attempt has been aborted and rolled back; another one follows, or [`ended`](Self::ended).
     fn aborted(&mut self) {}
 
@@ -33,6 +42,10 @@ pub trait Handler: Send {
 impl<F: FnMut(&mut Event<'_>) -> EventResult + Send> Handler for F {
     fn run(&mut self, event: &mut Event<'_>) -> EventResult {
         self(event)
+    }
+
+    fn joins(&self) -> bool {
+        true
     }
 }
 
@@ -121,19 +134,27 @@ pub(crate) struct Task {
     /// Options, if there are any: most events have none.
     pub(crate) options: Option<Box<Options>>,
     /// When it was added, if it is one of the sample whose latencies are measured.
-    pub(crate) queued: Option<Instant>,
+    pub(crate) queued: Option<Stamp>,
+    /// Its [origin](crate::record::Origin), if runs are recorded or replayed; else 0.
+    pub(crate) origin: u64,
     /// Its position in the order of the run, where that has one.
     pub(crate) position: u64,
+    /// How many attempts it has lost as one of a batch.
+    pub(crate) lost: u32,
+    /// Whether it may be one of a batch.
+    pub(crate) joins: bool,
 }
 
 impl Task {
     pub(crate) fn new(handler: Box<dyn Handler>, site: &'static Location<'static>) -> Self {
-        Task { handler, site, options: None, queued: sample(), position: 0 }
+        let joins = handler.joins();
+        Task { handler, site, options: None, queued: sample(), origin: 0, position: 0, lost: 0, joins }
     }
 
     pub(crate) fn with(handler: Box<dyn Handler>, site: &'static Location<'static>, options: Options) -> Self {
         let options = if options.is_plain() { None } else { Some(Box::new(options)) };
-        Task { handler, site, options, queued: sample(), position: 0 }
+        let joins = options.is_none() && handler.joins();
+        Task { handler, site, options, queued: sample(), origin: 0, position: 0, lost: 0, joins }
     }
 
     pub(crate) fn label(&self) -> Label {
@@ -180,11 +201,28 @@ const SAMPLE: u32 = 64;
 
 /// The time now, for one call in [`SAMPLE`] of each thread.
 #[inline]
-fn sample() -> Option<Instant> {
+fn sample() -> Option<Stamp> {
     thread_local! {
         static CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
     let calls = CALLS.get();
     CALLS.set(calls.wrapping_add(1));
-    if calls.is_multiple_of(SAMPLE) { Some(Instant::now()) } else { None }
+    if calls.is_multiple_of(SAMPLE) { Some(Stamp::now()) } else { None }
+}
+
+/// A time in half the room of an [`Instant`]: nanoseconds since the first one taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp(NonZero<u64>);
+
+static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Stamp {
+    fn now() -> Self {
+        let since = u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Stamp(NonZero::new(since).unwrap_or(NonZero::<u64>::MIN))
+    }
+
+    pub(crate) fn instant(self) -> Instant {
+        *FIRST + Duration::from_nanos(self.0.get())
+    }
 }

@@ -1,7 +1,8 @@
 //! A worker: takes an event from the schedule, executes it as a transaction, releases its effects, and sleeps when there is nothing.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optimist_stm::attempt::{Attempt, Mode};
@@ -9,20 +10,26 @@ use optimist_stm::protocol::{Any as AnyProtocol, Protocol};
 use optimist_stm::run::Body;
 use optimist_stm::watch::Watch;
 use optimist_stm::{Abort, Interrupt, Stop, runtime};
+use parking_lot::Mutex;
 
-use crate::collisions::{Collisions, Counts, Held, Verdict};
-use crate::effects::Output;
+use crate::batch::{Batch, Done, Kinds};
+use crate::collisions::{Collisions, Held, Verdict};
 use crate::error::EventError;
-use crate::event::{Context, Event, Failure};
+use crate::event::{Context, Event, EventResult, Failure};
 use crate::order::{Local, Schedule};
-use crate::queue::Additions;
+use crate::queue::{Addition, Additions, Descent};
+use crate::reactor::{Poller, Runner};
+use crate::record::{Origin, Sink};
 use crate::report::{Latencies, Live};
 use crate::run::{Run, STOP_TIME};
 use crate::sleep::Wake;
-use crate::task::Task;
+use crate::task::{Handler, Task};
 
 /// After so many events a worker looks at timers, the time limit and output that waits to be flushed.
 const ROUND: u32 = 64;
+
+/// A worker that is busy with events turns to its connections after so long.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// Output of a busy run is written at the latest after so long.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
@@ -35,10 +42,20 @@ pub(crate) struct Worker<'r> {
     latencies: Latencies,
     rounds: u32,
     flushed: Instant,
-    /// Sockets to be written as soon as the running event is over.
-    soon: Vec<Output>,
-    /// Events and losses of kinds, for [`Run::collisions`].
-    counts: Counts,
+    /// Its share of the connections, and what it runs their events with.
+    poller: Option<Poller>,
+    runner: Runner,
+    /// When it last turned to them.
+    served: Instant,
+    /// What is known about kinds of events.
+    kinds: Kinds,
+    /// Whether events may be run in batches.
+    batches: bool,
+    /// The batch in execution.
+    batch: Vec<Task>,
+    done: Vec<Done>,
+    /// Events of batches that were taken apart, to be run by themselves; the next one is the last.
+    apart: Vec<Task>,
 }
 
 /// How the execution of an event ended.
@@ -51,8 +68,21 @@ enum Outcome {
     Withdrawn,
 }
 
+impl Outcome {
+    #[inline(always)]
+    fn of(result: std::thread::Result<Result<(), Stop<Ending>>>) -> Outcome {
+        match result {
+            Ok(Ok(())) => Outcome::Committed,
+            Ok(Err(Stop::Error(Ending::Withdrawn))) => Outcome::Withdrawn,
+            Ok(Err(Stop::Error(Ending::Failed(failure)))) => Outcome::Failed(failure),
+            Ok(Err(Stop::Blocked(watch))) => Outcome::Blocked(watch),
+            Err(payload) => Outcome::Panicked(payload),
+        }
+    }
+}
+
 /// Why a body ended otherwise than by its end or an abort.
-enum Ending {
+pub(crate) enum Ending {
     Failed(Failure),
     Withdrawn,
 }
@@ -78,9 +108,13 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         }
         self.live.attempts.add(1);
         self.context.begin_attempt();
-        let Task { handler, options, queued, position, .. } = &mut *self.task;
+        let Task { handler, options, queued, position, origin, .. } = &mut *self.task;
         let name = options.as_ref().and_then(|options| options.name.as_deref());
-        match handler.run(&mut Event::new(tx, self.context, name)) {
+        let result = match &self.run.recorder {
+            Some(recorder) if self.in_turn => recorded(recorder, tx, self.context, name, &mut **handler, *origin)?,
+            _ => handler.run(&mut Event::new(tx, self.context, name)),
+        };
+        match result {
             Ok(()) => {}
             Err(Interrupt::Abort(abort)) => return Err(Interrupt::Abort(abort)),
             Err(Interrupt::Error(failure)) => return Err(Interrupt::Error(Ending::Failed(failure))),
@@ -101,6 +135,10 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         if self.context.effects.lock(&self.run.config.stdout) {
             tx.encumbered = true;
         }
+        if let Some(recorder) = &self.run.recorder {
+            self.context.recording = Some(recorder.lock_arc());
+            tx.encumbered = true;
+        }
         Ok(())
     }
 
@@ -117,9 +155,33 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
     }
 }
 
+/// Runs an attempt whose failure, if it fails or panics, is to stand in the recording at a place where a replay fails too: it is appended while
+/// nobody can commit and what it has read still holds.
+#[cold]
+fn recorded(
+    recorder: &Arc<Mutex<Sink>>,
+    tx: &mut Attempt,
+    context: &mut Context,
+    name: Option<&str>,
+    handler: &mut dyn Handler,
+    origin: u64,
+) -> Result<EventResult, Abort> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&mut Event::new(tx, context, name))));
+    if matches!(outcome, Err(_) | Ok(Err(Interrupt::Error(_)))) {
+        let mut recording = recorder.lock();
+        <AnyProtocol as Protocol>::validate(tx)?;
+        context.failed_line = recording.append(context.entry(origin));
+    }
+    match outcome {
+        Ok(result) => Ok(result),
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
 impl<'r> Worker<'r> {
     pub(crate) fn new(run: &'r Run, local: Local) -> Self {
-        let live = &run.lives[local.index];
+        let live = &*run.control.lives[local.index];
+        let runner = Runner::new(local.index, &run.shared, &run.control.lives[local.index], &run.config.stdout);
         let context = Context::new(local.index, run.config.seed, run.shared.numbers.clone());
         Worker {
             run,
@@ -129,19 +191,34 @@ impl<'r> Worker<'r> {
             latencies: Latencies::default(),
             rounds: 0,
             flushed: Instant::now(),
-            soon: Vec::new(),
-            counts: Counts::default(),
+            poller: None,
+            runner,
+            served: Instant::now(),
+            kinds: Kinds::new(run.config.batch.max(1)),
+            batches: run.config.batch > 1
+                && run.recorder.is_none()
+                && matches!(run.schedule, Schedule::Free(_) | Schedule::Fifo(_)),
+            batch: Vec::new(),
+            done: Vec::new(),
+            apart: Vec::new(),
         }
     }
 
     pub(crate) fn work(mut self) {
+        self.open_poller();
         while !self.run.control.is_stopping() {
             self.rounds += 1;
             if self.rounds >= ROUND {
                 self.look_around();
             }
             match self.next() {
-                Some(task) => self.execute(task),
+                Some(task) => {
+                    self.execute_with_others(task);
+                    if self.poller.is_some() && self.served.elapsed() > SLICE {
+                        self.poll(Duration::ZERO);
+                    }
+                }
+                None if self.poller.as_ref().is_some_and(Poller::has_work) => self.poll(Duration::ZERO),
                 None => {
                     if !self.idle() {
                         break;
@@ -149,8 +226,66 @@ impl<'r> Worker<'r> {
                 }
             }
         }
-        self.flush_sockets();
-        self.run.add_latencies(&self.latencies);
+        self.apart.drain(..).rev().for_each(|task| self.run.withdraw(task));
+        if let Some(poller) = self.poller.take() {
+            poller.end(&mut self.runner);
+            self.report_connections();
+        }
+        self.hand_over_latencies();
+    }
+
+    fn hand_over_latencies(&mut self) {
+        let mut latencies = std::mem::take(&mut self.latencies);
+        latencies.merge(&std::mem::take(&mut self.runner.latencies));
+        if latencies.queue.count() + latencies.run.count() > 0 {
+            self.run.control.latencies.lock().merge(&latencies);
+        }
+    }
+
+    /// Makes the worker's poller, once there is something to poll for.
+    fn open_poller(&mut self) {
+        if self.poller.is_none() && self.run.shared.reactor.get().is_some() {
+            let control = &self.run.control;
+            match Poller::new(&self.run.shared, &mut self.runner, || control.is_draining()) {
+                Ok(poller) => self.poller = Some(poller),
+                Err(error) => self.poller_failed(error),
+            }
+        }
+    }
+
+    /// Without a poller the worker would be deaf to its connections.
+    #[cold]
+    fn poller_failed(&mut self, error: std::io::Error) {
+        let label = crate::task::Label { name: Some("poller".into()), site: Location::caller() };
+        self.report(EventError::source(label, format!("the system has no poller: {error}")), true);
+    }
+
+    /// Looks what has become ready and serves it.
+    fn poll(&mut self, timeout: Duration) {
+        if let Some(poller) = &mut self.poller {
+            match poller.wait(Some(timeout)) {
+                Ok(()) => self.serve(),
+                Err(error) => self.poller_failed(error),
+            }
+        }
+    }
+
+    /// Serves the connections that are ready.
+    fn serve(&mut self) {
+        if let Some(poller) = &mut self.poller {
+            poller.serve(&mut self.runner);
+            self.served = Instant::now();
+            if !self.runner.errors.is_empty() {
+                self.report_connections();
+            }
+        }
+    }
+
+    #[cold]
+    fn report_connections(&mut self) {
+        for error in std::mem::take(&mut self.runner.errors) {
+            self.report(error, false);
+        }
     }
 
     #[inline]
@@ -173,12 +308,14 @@ impl<'r> Worker<'r> {
         if self.run.deadline.is_some_and(|deadline| deadline <= now) {
             self.run.stop(STOP_TIME);
         }
-        if let Some(reactor) = self.run.shared.reactor.get() {
-            reactor.poll(&self.run.shared, Some(now), || true);
+        self.open_poller();
+        if now - self.served > SLICE {
+            self.poll(Duration::ZERO);
         }
         if now - self.flushed > FLUSH_INTERVAL {
             self.flushed = now;
             self.flush();
+            self.hand_over_latencies();
         }
     }
 
@@ -189,69 +326,160 @@ impl<'r> Worker<'r> {
     fn flush(&mut self) {
         let mut errors = Vec::new();
         self.run.flush(|output, error| {
-            let label = crate::task::Label { name: Some("flush".into()), site: std::panic::Location::caller() };
+            let label = crate::task::Label { name: Some("flush".into()), site: Location::caller() };
             errors.push(EventError::output(label, output.name(), error));
         });
         errors.into_iter().for_each(|error| self.report(error, false));
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn flush_sockets(&mut self) {
-        for output in self.soon.drain(..) {
-            // A client that has gone is found when its socket is read.
-            let _ = output.flush();
-        }
     }
 
     /// Nothing was found: sleeps until there may be something. False if the run is over.
     #[cold]
     fn idle(&mut self) -> bool {
         self.flush();
-        self.flush_sockets();
-        let sleep = &self.run.shared.sleep;
+        let run = self.run;
+        let sleep = &run.shared.sleep;
+        let roused = sleep.roused();
+        self.open_poller();
         sleep.announce();
         self.fire_timers();
         if let Some(task) = self.next() {
             sleep.withdraw();
             // Whoever put it there may have put more, and has seen a sleeper only once.
             sleep.notify();
-            self.execute(task);
+            self.execute_with_others(task);
             return true;
         }
-        let deadline = self.run.shared.timers.earliest().into_iter().chain(self.run.deadline).min();
+        let deadline = run.shared.timers.earliest().into_iter().chain(run.deadline).min();
         let slept = Instant::now();
         self.live.sleeps.add(1);
-        let mut polling = false;
-        let mut wake = None;
-        if let Some(reactor) = self.run.shared.reactor.get() {
-            reactor.poll(&self.run.shared, deadline, || {
-                wake = sleep.begin_polling(self.run.workers(), || self.run.is_finished());
-                polling = wake.is_none();
-                polling
-            });
-        }
-        if polling {
-            wake = Some(sleep.end_polling());
-        }
-        let wake = wake.unwrap_or_else(|| sleep.wait(self.run.workers(), deadline, || self.run.is_finished()));
-        self.live.asleep_ns.add(u64::try_from(slept.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let wake = match &mut self.poller {
+            None => sleep.wait(run.workers(), roused, deadline, || run.is_finished()),
+            Some(poller) => match sleep.begin_polling(poller.mailbox(), run.workers(), || run.is_finished()) {
+                Some(wake) => wake,
+                None => {
+                    let deadline = deadline.into_iter().chain(poller.deadline()).min();
+                    let timeout = deadline.map(|deadline| deadline.saturating_duration_since(slept));
+                    let polled = poller.wait(timeout);
+                    let wake = sleep.end_polling(poller.mailbox());
+                    if let Err(error) = polled {
+                        self.poller_failed(error);
+                    }
+                    wake
+                }
+            },
+        };
+        let now = Instant::now();
+        self.live.asleep_ns.add(u64::try_from((now - slept).as_nanos()).unwrap_or(u64::MAX));
         match wake {
             Wake::Finished => return false,
             Wake::Time => self.look_around(),
             Wake::Work => {
-                if polling {
-                    self.fire_timers();
-                }
+                self.serve();
+                self.fire_timers();
                 if let Some(task) = self.next() {
-                    if !self.local.deque.is_empty() || !self.run.shared.inbox.is_empty() {
+                    if !self.local.deque.is_empty() || !run.shared.inbox.is_empty() {
                         sleep.notify();
                     }
-                    self.execute(task);
+                    self.execute_with_others(task);
                 }
             }
         }
         true
+    }
+
+    /// How many events may be in a batch with this one.
+    #[inline]
+    fn batch_of(&self, task: &Task) -> usize {
+        // A timed event runs by itself, so that the time is its own.
+        if task.joins && task.queued.is_none() { self.kinds.batch(task.site) as usize } else { 1 }
+    }
+
+    /// Executes an event, and others with it if they are tiny.
+    #[inline]
+    fn execute_with_others(&mut self, task: Task) {
+        let mut most = if self.batches { self.batch_of(&task) } else { 1 };
+        if most > 1 && !self.run.collisions.as_ref().is_some_and(Collisions::any) {
+            // Others may be about to steal what is pending here.
+            most = most.min(1 + self.local.deque.len().div_ceil(2));
+            let mut odd = None;
+            self.batch.push(task);
+            while self.batch.len() < most
+                && let Some(task) = self.next()
+            {
+                if self.batch_of(&task) <= 1 {
+                    odd = Some(task);
+                    break;
+                }
+                self.batch.push(task);
+            }
+            self.execute_batch();
+            if let Some(task) = odd {
+                self.execute(task);
+            }
+        } else {
+            self.execute(task);
+        }
+        while let Some(task) = self.apart.pop() {
+            if self.run.control.is_stopping() {
+                self.apart.push(task);
+                return;
+            }
+            self.execute(task);
+        }
+    }
+
+    fn execute_batch(&mut self) {
+        if self.batch.len() == 1
+            && let Some(task) = self.batch.pop()
+        {
+            return self.execute(task);
+        }
+        let (run, live) = (self.run, self.live);
+        let (mut tasks, mut done) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.done));
+        self.rounds += tasks.len() as u32 - 1;
+        self.context.begin_event(None, tasks[0].lost);
+        let mut batch = Batch::new(run, live, &mut self.context, &mut tasks, &mut done);
+        Additions::enter(&run.shared);
+        let result = catch_unwind(AssertUnwindSafe(|| runtime::execute_body(Mode::Update, &mut batch)));
+        Additions::leave();
+        let (lost, started) = (batch.apart, batch.started());
+        live.attempts.add(started as u64);
+        let outcome = Outcome::of(result);
+        let site = tasks[0].site;
+        if matches!(outcome, Outcome::Committed) {
+            for task in &tasks[..done.len()] {
+                self.count(task.site, 0);
+            }
+            if lost {
+                self.count(site, 1);
+            }
+            let over = done.len();
+            self.release(&tasks[..over], &done);
+            self.apart.extend(tasks.drain(over..).rev());
+            let again = done.iter().map(|done| done.again);
+            self.live.commits.add(over as u64);
+            for (task, again) in tasks.drain(..).zip(again) {
+                self.end_committed(task, again);
+            }
+        } else {
+            if !matches!(outcome, Outcome::Blocked(_)) {
+                self.context.abort();
+            }
+            self.apart.extend(tasks.drain(1..).rev());
+            if let Some(task) = tasks.pop() {
+                self.settle(task, outcome);
+            }
+        }
+        (self.batch, self.done) = (tasks, done);
+    }
+
+    #[inline(always)]
+    fn count(&mut self, site: &'static Location<'static>, lost: u32) {
+        if let Some(share) = self.kinds.count(site, lost)
+            && let Some(collisions) = &self.run.collisions
+        {
+            collisions.decide(site, share);
+        }
     }
 
     /// Executes an event, in its lane if its kind has one.
@@ -259,17 +487,17 @@ impl<'r> Worker<'r> {
     fn execute(&mut self, task: Task) {
         match &self.run.collisions {
             None => self.execute_now(task),
-            Some(collisions) if !collisions.any() => self.execute_counted(collisions, task),
+            Some(collisions) if !collisions.any() => self.execute_counted(task),
             Some(collisions) => self.execute_judged(collisions, task),
         }
     }
 
     #[inline(always)]
-    fn execute_counted(&mut self, collisions: &Collisions, task: Task) {
+    fn execute_counted(&mut self, task: Task) {
         let (site, attempts) = (task.site, self.live.attempts.get());
         self.execute_now(task);
         let attempts = self.live.attempts.get() - attempts;
-        collisions.count(&mut self.counts, site, attempts.saturating_sub(1) as u32);
+        self.count(site, attempts.saturating_sub(1) as u32);
     }
 
     #[cold]
@@ -277,7 +505,7 @@ impl<'r> Worker<'r> {
         match collisions.judge(task) {
             Verdict::Left => {}
             Verdict::Alone(held, task) => self.execute_alone(collisions, held, task),
-            Verdict::Free(task) => self.execute_counted(collisions, task),
+            Verdict::Free(task) => self.execute_counted(task),
         }
     }
 
@@ -302,72 +530,110 @@ impl<'r> Worker<'r> {
     fn execute_now(&mut self, mut task: Task) {
         let ordered = matches!(self.run.schedule, Schedule::Ordered(_));
         let key = if self.run.schedule.has_keys() { task.key() } else { None };
-        let started = task.queued.map(|queued| (queued, Instant::now()));
-        self.context.begin_event(if ordered { Some(task.position) } else { None });
+        let started = task.queued.map(|queued| (queued.instant(), Instant::now()));
+        self.context.begin_event(if ordered { Some(task.position) } else { None }, task.lost);
+        if let Some(entry) = self.local.recorded.take() {
+            self.context.replay(&entry);
+        }
         let (outcome, body_ended) = self.attempt(&mut task, ordered);
-        let committed = matches!(outcome, Outcome::Committed);
-        if committed {
+        let position = task.position;
+        if matches!(outcome, Outcome::Withdrawn) {
+            let handler = &mut task.handler;
+            self.context.catching(|| handler.ended(false));
+            return self.run.withdraw(task);
+        }
+        if matches!(outcome, Outcome::Committed) {
             self.live.commits.add(1);
-            self.release(&task);
+            let line = self.release(std::slice::from_ref(&task), &[]);
+            if line != 0 && self.context.again {
+                task.origin = Origin::again(line).0;
+            }
             if let Some((queued, started)) = started {
                 let body_ended = body_ended.unwrap_or(started);
                 self.latencies.queue.record(started.saturating_duration_since(queued));
                 self.latencies.run.record(body_ended.saturating_duration_since(started));
                 self.latencies.commit.record(body_ended.elapsed());
+                self.kinds.time(task.site, started.elapsed());
             }
         }
-        let position = task.position;
-        // A connection with more messages waiting gets the answers together.
-        let goes_on = committed && self.context.again && self.soon.len() < 64;
-        if !self.soon.is_empty() && !goes_on {
-            self.flush_sockets();
-        }
-        let mut over = Some(task);
-        match outcome {
-            Outcome::Committed => {
-                if self.context.again
-                    && let Some(mut task) = over.take()
-                {
-                    let handler = &mut task.handler;
-                    self.context.catching(|| handler.ended(true));
-                    task.queued = None;
-                    self.live.added.add(1);
-                    self.add(task);
-                }
-            }
-            Outcome::Failed(failure) => self.fail(over.as_mut(), |label| EventError::failed(label, failure)),
-            Outcome::Panicked(payload) => self.fail(over.as_mut(), |label| EventError::panicked(label, &*payload)),
-            Outcome::Blocked(watch) => {
-                self.live.waits.add(1);
-                if let Some(mut task) = over.take() {
-                    let handler = &mut task.handler;
-                    self.context.catching(|| handler.ended(false));
-                    self.run.shared.block(task, watch);
-                }
-            }
-            Outcome::Withdrawn => {
-                if let Some(mut task) = over.take() {
-                    let handler = &mut task.handler;
-                    self.context.catching(|| handler.ended(false));
-                    self.run.withdraw(task);
-                }
-                return;
-            }
-        }
+        self.settle(task, outcome);
         if ordered {
             debug_assert!(position < u64::MAX);
             self.run.control.turn.advance();
         } else if key.is_some() && self.run.schedule.done(key) {
             self.run.shared.sleep.notify();
         }
-        if let Some(mut task) = over {
+    }
+
+    /// The line of an event in the recording that is made, to which it is appended, or replayed; 0 if there is none.
+    #[inline]
+    fn line(&mut self, task: &Task) -> u64 {
+        if self.run.recorder.is_none() && !self.run.replays { 0 } else { self.record(task) }
+    }
+
+    #[cold]
+    fn record(&mut self, task: &Task) -> u64 {
+        if self.run.replays {
+            return self.local.line;
+        }
+        let entry = self.context.entry(task.origin);
+        match &mut self.context.recording {
+            Some(recording) => recording.append(entry),
+            None => std::mem::take(&mut self.context.failed_line),
+        }
+    }
+
+    /// What follows from how an event ended, after its effects have been released.
+    #[inline]
+    fn settle(&mut self, mut task: Task, outcome: Outcome) {
+        match outcome {
+            Outcome::Committed => return self.end_committed(task, self.context.again),
+            Outcome::Failed(failure) => self.fail(&mut task, |label| EventError::failed(label, failure)),
+            Outcome::Panicked(payload) => self.fail(&mut task, |label| EventError::panicked(label, &*payload)),
+            Outcome::Blocked(watch) => {
+                self.live.waits.add(1);
+                let handler = &mut task.handler;
+                self.context.catching(|| handler.ended(false));
+                task.lost = 0;
+                return self.run.shared.block(task, watch);
+            }
+            Outcome::Withdrawn => unreachable!("a withdrawn event does not end"),
+        }
+        self.end(task, false);
+    }
+
+    /// The end of an event that has committed.
+    #[inline]
+    fn end_committed(&mut self, mut task: Task, again: bool) {
+        if again {
             let handler = &mut task.handler;
-            self.context.catching(|| handler.ended(committed));
-            self.report_hooks(&task);
-            // The destructor of a handler is the user's code too.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(task.handler))) {
-                let label = crate::task::Label { name: None, site: task.site };
-                self.report(EventError::hook(label, &*payload), false);
+            self.context.catching(|| handler.ended(true));
+            task.queued = None;
+            task.lost = 0;
+            self.live.added.add(1);
+            self.add(task);
+        } else {
+            self.end(task, true);
+        }
+    }
+
+    /// The end of an event that is not to run any more.
+    #[inline]
+    fn end(&mut self, task: Task, committed: bool) {
+        let Task { mut handler, site, options, .. } = task;
+        // The destructor of a handler is the user's code too.
+        let ended = catch_unwind(AssertUnwindSafe(move || {
+            handler.ended(committed);
+            drop(handler);
+        }));
+        if let Err(payload) = ended {
+            self.context.panics.push(payload);
+        }
+        if !self.context.panics.is_empty() {
+            for payload in std::mem::take(&mut self.context.panics) {
+                let name = options.as_ref().and_then(|options| options.name.clone());
+                let last = options.as_ref().is_some_and(|options| options.handles_error);
+                self.report(EventError::hook(crate::task::Label { name, site }, &*payload), last);
             }
         }
     }
@@ -395,13 +661,7 @@ impl<'r> Worker<'r> {
             Additions::enter(&self.run.shared);
             let result = catch_unwind(AssertUnwindSafe(|| runtime::execute_body(mode, &mut execution)));
             Additions::leave();
-            let outcome = match result {
-                Ok(Ok(())) => Outcome::Committed,
-                Ok(Err(Stop::Error(Ending::Withdrawn))) => Outcome::Withdrawn,
-                Ok(Err(Stop::Error(Ending::Failed(failure)))) => Outcome::Failed(failure),
-                Ok(Err(Stop::Blocked(watch))) => Outcome::Blocked(watch),
-                Err(payload) => Outcome::Panicked(payload),
-            };
+            let outcome = Outcome::of(result);
             if !matches!(outcome, Outcome::Committed | Outcome::Blocked(_)) {
                 // A blocked attempt was aborted, and the abort has been dealt with.
                 execution.context.abort();
@@ -419,38 +679,43 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Releases the effects of an event that has committed.
+    /// Releases the effects of events that have been committed together, or of one; `done` says which part is whose. Returns the
+    /// [line](Self::line) in a recording.
     #[inline]
-    fn release(&mut self, task: &Task) {
+    fn release(&mut self, tasks: &[Task], done: &[Done]) -> u64 {
         let run = self.run;
         let mut failed = Vec::new();
-        let soon = &mut self.soon;
-        let bytes = self.context.effects.release(&run.config.stdout, |output, appended| {
-            if appended.to_flush && appended.soon {
-                soon.push(output.clone());
-            } else if appended.to_flush {
+        let bytes = self.context.release(&run.config.stdout, |output, end, appended| {
+            if appended.to_flush {
                 run.note_unflushed(output);
             }
             if let Some(error) = appended.error {
-                failed.push((output.clone(), error));
+                failed.push((end, output.clone(), error));
             }
         });
         if bytes != 0 {
             self.live.output_bytes.add(bytes as u64);
         }
-        for (output, error) in failed {
-            self.report(EventError::output(task.label(), output.name(), error), false);
+        for (end, output, error) in failed {
+            let whose = done.iter().position(|done| end <= done.bytes).unwrap_or(0);
+            self.report(EventError::output(tasks[whose].label(), output.name(), error), false);
         }
+        let line = self.line(&tasks[0]);
+        let descent = (line != 0).then(|| Descent::begin(line));
         let mut more = false;
         let local = &self.local;
         let added = Additions::release(|addition| match addition {
-            crate::queue::Addition { task, after: None, queue: None } => {
+            Addition { mut task, after: None, queue: None } => {
+                if line != 0 {
+                    task.origin = Descent::next().map_or(0, |origin| origin.0);
+                }
                 more |= run.schedule.add(&run.shared.inbox, local, task);
             }
-            crate::queue::Addition { task, after, queue } => {
+            Addition { task, after, queue } => {
                 queue.as_ref().map_or(&run.shared, |queue| queue.shared()).push(task, after);
             }
         });
+        self.context.recording = None;
         if added != 0 {
             self.live.added.add(added as u64);
             if more {
@@ -459,11 +724,22 @@ impl<'r> Worker<'r> {
         }
         self.context.on_abort.clear();
         if !self.context.on_commit.is_empty() {
-            for hook in std::mem::take(&mut self.context.on_commit) {
-                self.context.catching(hook.0);
-            }
+            self.call_commit_hooks(tasks, done);
         }
-        self.report_hooks(task);
+        drop(descent);
+        self.report_hooks(&tasks[0]);
+        line
+    }
+
+    fn call_commit_hooks(&mut self, tasks: &[Task], done: &[Done]) {
+        let mut whose = 0;
+        for (index, hook) in std::mem::take(&mut self.context.on_commit).into_iter().enumerate() {
+            while done.get(whose).is_some_and(|done| done.hooks <= index) {
+                whose += 1;
+            }
+            self.context.catching(hook.0);
+            self.report_hooks(&tasks[whose]);
+        }
     }
 
     fn add(&mut self, task: Task) {
@@ -473,13 +749,12 @@ impl<'r> Worker<'r> {
     }
 
     #[cold]
-    fn fail(&mut self, task: Option<&mut Task>, error: impl FnOnce(crate::task::Label) -> EventError) {
+    fn fail(&mut self, task: &mut Task, error: impl FnOnce(crate::task::Label) -> EventError) {
         self.live.failures.add(1);
-        if let Some(task) = task {
-            let handler = &mut task.handler;
-            self.context.catching(|| handler.failed());
-            self.report(error(task.label()), task.is_error_handler());
-        }
+        let handler = &mut task.handler;
+        self.context.catching(|| handler.failed());
+        let line = self.line(task);
+        self.report_of(error(task.label()), task.is_error_handler(), line);
     }
 
     /// Reports panics of hooks.
@@ -494,9 +769,14 @@ impl<'r> Worker<'r> {
 
     #[cold]
     fn report(&mut self, error: EventError, last: bool) {
+        self.report_of(error, last, 0);
+    }
+
+    /// Reports the error of the event on that line of the recording.
+    fn report_of(&mut self, error: EventError, last: bool, line: u64) {
         if last {
             self.run.report_last(error);
-        } else if let Some(task) = self.run.report(error) {
+        } else if let Some(task) = self.run.report(error, line) {
             self.add(task);
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use optimist::dispatcher::server::Outbox;
+use optimist::dispatcher::reactor::Outbox;
 use optimist::stm::{Abort, Tx};
 
 use crate::reply::Reply;

@@ -1,6 +1,6 @@
 //! Commands that concern the connection and not the keyspace.
 
-use optimist::dispatcher::server::{Ended, Io};
+use optimist::dispatcher::reactor::{Ended, Io};
 
 use crate::server::{DATABASES, Server};
 use crate::session::{Connection, Planned, stamp_of};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use optimist::dispatcher::Output;
-use optimist::dispatcher::server::{Ended, Io};
+use optimist::dispatcher::reactor::{Ended, Io};
 use optimist::stm::{Abort, Interrupt, Tx};
 
 use crate::call::{Call, Effects, Fail, append_command};

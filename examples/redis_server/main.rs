@@ -48,7 +48,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use optimist::dispatcher::server::{Io, Limits, Outbox, Reactor, Service, raise_descriptor_limit};
+use optimist::dispatcher::reactor::{Io, Limits, Outbox, Service, raise_descriptor_limit};
+use optimist::dispatcher::{Config, OnError, TransactionQueue};
 use optimist::stm::TVar;
 
 use server::Server;
@@ -126,13 +127,6 @@ impl Service for Redis {
         }
         Some(Instant::now() + TICK)
     }
-
-    fn failed(&self, what: &str) {
-        eprintln!("{what}");
-        if self.server.log.is_some() && what.contains("log") {
-            self.server.log_broken.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 /// How often a thread looks for keys to remove.
@@ -195,20 +189,23 @@ fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let log = arguments.aof.as_deref().map(log::open).transpose()?;
     let (replayed, output) = log.map_or((Vec::new(), None), |(entries, output)| (entries, Some(output)));
 
-    // The port must be known before the server is made, and the listener belongs to the reactor.
     let address = SocketAddr::new(arguments.bind, arguments.port);
     let server = Arc::new(Server::new(arguments.port, threads, output));
     let entries = log::replay(&server, &replayed)?;
-    let mut reactor = Reactor::new(Redis { server: server.clone() })
-        .threads(threads)
-        .limits(Limits { connections: clients, ..Limits::default() })
-        .signals();
-    let address = reactor.listen(address)?;
+    let on_error = OnError::handle(|error, _| {
+        eprintln!("{error}");
+        Ok(())
+    });
+    let queue = TransactionQueue::new(Config { threads, on_error, ..Config::default() });
+    let limits = Limits { connections: clients, ..Limits::default() };
+    let offer = queue.serve(limits, Redis { server: server.clone() });
+    let address = offer.listen(address)?;
     if let Some(path) = arguments.unixsocket {
-        reactor.listen_unix(path)?;
+        offer.listen_unix(path)?;
     }
+    queue.drain_on_termination(Duration::from_secs(10))?;
     println!("ready on {address} with {threads} threads and {entries} entries from the log");
-    reactor.run()?;
+    queue.run()?;
     log::settle(&server);
     Ok(())
 }

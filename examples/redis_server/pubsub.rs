@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use optimist::dispatcher::server::{Ended, Io, Outbox};
+use optimist::dispatcher::reactor::{Ended, Io, Outbox};
 use optimist::stm::TVar;
 use optimist::stm::collections::TMap;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use optimist::dispatcher::server::{Ended, Io, Next, Outbox, Session};
+use optimist::dispatcher::reactor::{Ended, Io, Next, Outbox, Session};
 use optimist::dispatcher::{Event, EventResult, Interrupt};
 use optimist::stm::{Abort, TVar, Tx};
 

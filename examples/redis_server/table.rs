@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use optimist::dispatcher::server::Io;
+use optimist::dispatcher::reactor::Io;
 
 use crate::call::{Call, Done};
 use crate::session::Connection;

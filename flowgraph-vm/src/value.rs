@@ -39,6 +39,7 @@ const SORT_NONE: u64 = 0;
 const SORT_UNDEFINED: u64 = 1;
 const SORT_SYMBOL: u64 = 2;
 const SORT_FUNCTION: u64 = 3;
+const SORT_CONNECTION: u64 = 4;
 
 const fn immediate(sort: u64, payload: u32) -> u64 {
     TAG_IMMEDIATE | sort << 3 | (payload as u64) << 8
@@ -115,6 +116,12 @@ impl Value {
         Value(immediate(SORT_FUNCTION, id))
     }
 
+    /// The connection with this number.
+    #[inline(always)]
+    pub const fn connection(id: u32) -> Value {
+        Value(immediate(SORT_CONNECTION, id))
+    }
+
     /// A reference to the object at this address.
     #[inline(always)]
     pub(crate) const fn object_at(address: usize) -> Value {
@@ -180,6 +187,12 @@ impl Value {
     #[inline(always)]
     pub const fn as_function(self) -> Option<u32> {
         if self.0 & 0xff == immediate(SORT_FUNCTION, 0) { Some((self.0 >> 8) as u32) } else { None }
+    }
+
+    /// The connection's number, if this is a connection.
+    #[inline(always)]
+    pub const fn as_connection(self) -> Option<u32> {
+        if self.0 & 0xff == immediate(SORT_CONNECTION, 0) { Some((self.0 >> 8) as u32) } else { None }
     }
 
     /// Whether this refers to an object of the heap.
@@ -250,6 +263,8 @@ impl fmt::Debug for Value {
             write!(f, "symbol {id}")
         } else if let Some(id) = self.as_function() {
             write!(f, "function {id}")
+        } else if let Some(id) = self.as_connection() {
+            write!(f, "connection {id}")
         } else if let Some(address) = self.address() {
             write!(f, "object at {address:#x}")
         } else if self.is_none() {

@@ -47,7 +47,9 @@ use rustc_hash::FxHashMap;
 
 pub use crate::heap::{Heap, HeapConfig, HeapStatistics, Root};
 pub use crate::host::{Host, HostCall, HostError, HostKind};
-pub use crate::interpreter::context::{Collected, EffectMark, EventContext, QueuedCall};
+pub use crate::interpreter::context::{
+    Collected, Condition, EffectMark, EventContext, EventSource, Input, QueuedCall, Refusal,
+};
 pub use crate::interpreter::{Interruption, Limits, Outcome, Worker};
 pub use crate::record::{ColumnKind, RecordError, RecordHeader};
 
@@ -169,6 +171,16 @@ impl Worker {
     /// Holds a value beyond the event.
     pub fn root(&mut self, value: Value) -> Root {
         self.mutator.root(value)
+    }
+
+    /// A string. Within an event.
+    pub fn text(&mut self, text: &str) -> Value {
+        self.mutator.make_text(text)
+    }
+
+    /// A byte string. Within an event.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Value {
+        self.mutator.make_bytes(bytes)
     }
 
     /// The value of a constant. Within an event.

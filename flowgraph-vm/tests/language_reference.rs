@@ -2,7 +2,7 @@
 //!
 //! A block ```` ```flow ```` is a program, `start=LABEL NAME=LITERAL…` behind it the start of a core program. It may be followed by ```` ```csv ````, the
 //! records it is given, and is followed by ```` ```output ````, what it prints, or ```` ```error ````, what is said about it. ```` ```residual ````
-//! is the program before it, specialised. With `UPDATE_EXPECT=1` the page is brought up to date instead.
+//! is the program before it, specialised. ```` ```program ```` is one that only has to be without mistakes, since it needs the world. With `UPDATE_EXPECT=1` the page is brought up to date instead.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -132,6 +132,17 @@ fn table(mark: &str) -> Option<String> {
                 let _ = writeln!(out, "| `{}` | {} | {} |", op.name(), op.arity(), op.doc());
             }
         }
+        "<!-- sources -->" => {
+            out += "| source | |\n| --- | --- |\n";
+            for op in Op::ALL {
+                match op.notation() {
+                    Notation::Each => writeln!(out, "| `for each x in {}(…) add f(x)` | {} |", op.name(), op.doc()),
+                    Notation::When => writeln!(out, "| `when {}(…) add f()` | {} |", op.name(), op.doc()),
+                    _ => Ok(()),
+                }
+                .expect("writing to a string");
+            }
+        }
         "<!-- codes -->" => {
             out += "| code | | |\n| --- | --- | --- |\n";
             for code in Code::ALL {
@@ -183,6 +194,13 @@ fn every_example_does_what_the_page_says() {
                             assert_eq!(fmt(&Source::new("formatted.flow", formatted.clone())).as_ref(), Ok(&formatted));
                         }
                     }
+                    Some("program") => {
+                        let source = Source::new("example.flow", body.clone());
+                        let mistakes = check(&source, &[]);
+                        let said = mistakes.iter().map(|mistake| mistake.render(&source, false)).collect::<String>();
+                        assert_eq!(said, "", "{body}");
+                        body = fmt(&source).expect("it has no mistakes");
+                    }
                     Some("csv") => records = Some(body.clone()),
                     Some("output" | "error") => {
                         let (text, settings) = program.take().expect("a program comes before its result");
@@ -230,15 +248,19 @@ fn every_operation_that_is_called_by_name_is_shown_in_an_example() {
     let text = std::fs::read_to_string(page()).expect("the page is there");
     let examples: String = parts(&text)
         .into_iter()
-        .filter_map(
-            |part| if let Part::Block { info, body } = part { info.starts_with("flow").then_some(body) } else { None },
-        )
+        .filter_map(|part| {
+            if let Part::Block { info, body } = part {
+                (info.starts_with("flow") || info == "program").then_some(body)
+            } else {
+                None
+            }
+        })
         .collect();
     let missing: Vec<&str> = Op::ALL
         .iter()
         .filter(|op| op.notation() == Notation::Call && !examples.contains(&format!("{}(", op.name())))
         .map(|op| op.name())
         .collect();
-    // What needs a connection cannot be shown here, and what a `for` does by itself need not be.
-    assert_eq!(missing, ["iterate", "send", "receive", "close"], "operations without an example");
+    // What a `for` does by itself need not be shown.
+    assert_eq!(missing, ["iterate"], "operations without an example");
 }

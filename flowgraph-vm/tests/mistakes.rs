@@ -114,7 +114,7 @@ fn declarations() {
             fn f(1) {}
                 1:6: expected the name of a parameter or `)`, found `1`
             fn f()
-                1:7: expected `{`, found the end of the file
+                1:7: expected `{`, found the end of the file (a body stands between braces: `{ … }`)
             fn f() {
                 1:8: this `{` is not closed
             fn while() {}
@@ -220,15 +220,12 @@ fn expressions() {
                 1:20: `not` needs brackets here (write `(not …)`)
             fn f(x) { y = x && x }
                 1:17: `&&` means nothing here (write `and`)
-                1:20: expected the end of the statement, found `x`
             fn f(x) { y = x || x }
                 1:17: `||` means nothing here (write `or`)
-                1:20: expected the end of the statement, found `x`
             fn f(x) { y = !x }
                 1:15: `!` means nothing here (write `not`)
             fn f(x) { y = x ^ 2 }
                 1:17: `^` means nothing here (write `pow(a, b)`)
-                1:19: expected the end of the statement, found `2`
             fn f(x) { y = x.1 }
                 1:17: expected the name of a field, found `1`
             fn f(x) { y = x. }
@@ -267,7 +264,6 @@ fn expressions() {
                 1:17: no object type has a field `nothing`
             fn f(x) { y = @ }
                 1:15: `@` means nothing here
-                1:17: expected a value, found `}`
             fn f(x) { y = null }
                 1:15: there is no variable `null` (write `none`)
             fn f(x) { y = True }
@@ -350,11 +346,11 @@ fn statements() {
             fn f(x) { x == 1 }
                 1:11: this value goes nowhere (assign it to a variable, or give it back with `return`)
             fn f(x) { if x }
-                1:16: expected `{`, found `}`
+                1:16: expected `{`, found `}` (a body stands between braces: `{ … }`)
             fn f(x) { if { } }
                 1:14: expected a value, found `{`
             fn f(x) { if x { } else }
-                1:25: expected `{`, found `}`
+                1:25: expected `{`, found `}` (a body stands between braces: `{ … }`)
             fn f(x) { if x { } elseif x { } }
                 1:20: expected `else`, found `elseif` (write `else if`)
             fn f(x) { if x { } elif x { } else { } }
@@ -366,7 +362,7 @@ fn statements() {
             fn f(x) { while { } }
                 1:17: expected a value, found `{`
             fn f(x) { while x }
-                1:19: expected `{`, found `}`
+                1:19: expected `{`, found `}` (a body stands between braces: `{ … }`)
             fn f(x) { for i in { } }
                 1:20: expected a value, found `{`
             fn f(x) { for in x { } }
@@ -396,7 +392,7 @@ fn statements() {
             fn f(x) { either { } }
                 1:22: expected `or` and another alternative, found `}`
             fn f(x) { either { } or x }
-                1:25: expected `{`, found `x`
+                1:25: expected `{`, found `x` (a body stands between braces: `{ … }`)
             fn f(x) { add x }
                 1:17: expected `(` and the arguments, found `}`
             fn f(x) { add g(1) }
@@ -520,6 +516,120 @@ fn core_programs() {
                 1:8: this symbol is not closed
             l: while x { }⏎ goto l
                 1:10: expected `:` or `=`, found `x`
+        "#]],
+    );
+}
+
+#[test]
+fn sources_of_events() {
+    said_inside(
+        &[
+            "for each line in lins(x) add g(line)",
+            "for each line in lines(x) add g(x)",
+            "for each line in lines(x) add f(line, line)",
+            "for each line in lines(x) add f(str(line))",
+            "for each line in lines(x) g(line)",
+            "for each line in lines(x) add nobody(line)",
+            "for each line in lines(x) add f(x, line)",
+            "for each line in lines(y) add f(line)",
+            "for each line in x add f(line)",
+            "when closd(x) add f(x)",
+            "when x add f(x)",
+            "when closed(x) f(x)",
+            "when closed(x) add f()",
+        ],
+        expect![[r#"
+            fn f(x) { for each line in lins(x) add g(line) }
+                1:28: `lins` is not a source of events (did you mean `lines`?) (expected one of `connections(…)`, `lines(…)`, `chunks(…)`)
+            fn f(x) { for each line in lines(x) add g(x) }
+                1:20: `line` is not handed to the event (it is known only when the event starts: write it as an argument by itself, as in `g(line)`)
+            fn f(x) { for each line in lines(x) add f(line, line) }
+                1:20: `line` is handed over more than once (it is known only when the event starts: write it as an argument by itself, as in `f(line)`)
+            fn f(x) { for each line in lines(x) add f(str(line)) }
+                1:20: `line` is not handed to the event (it is known only when the event starts: write it as an argument by itself, as in `f(line)`)
+            fn f(x) { for each line in lines(x) g(line) }
+                1:37: expected `add`, found `g`
+            fn f(x) { for each line in lines(x) add nobody(line) }
+                1:41: there is no function `nobody` to add as an event
+            fn f(x) { for each line in lines(x) add f(x, line) }
+                1:11: `f` takes 1 argument, but got 2
+            fn f(x) { for each line in lines(y) add f(line) }
+                1:34: there is no variable `y`
+            fn f(x) { for each line in x add f(line) }
+                1:28: `x` is not a source of events (expected one of `connections(…)`, `lines(…)`, `chunks(…)`)
+            fn f(x) { when closd(x) add f(x) }
+                1:16: `closd` is not a condition (did you mean `closed`?) (expected one of `readable(…)`, `closed(…)`)
+            fn f(x) { when x add f(x) }
+                1:16: `x` is not a condition (expected one of `readable(…)`, `closed(…)`)
+            fn f(x) { when closed(x) f(x) }
+                1:26: expected `add`, found `f`
+            fn f(x) { when closed(x) add f() }
+                1:11: `f` takes 1 argument, but got 0
+        "#]],
+    );
+}
+
+#[test]
+fn habits_from_elsewhere() {
+    said(
+        &[
+            "fn f(x) { if x = 5 { } }",
+            "fn f() {\n    print(\"hello)\n}",
+            "fn f()\n    print(1)\nend",
+            "fn f(x) { let y = x }",
+            "fn f() { for (i = 0; i < 10; i++) { print(i) } }",
+            "fn f(names) { names.push(1) }",
+            "fn f(names) { print(names.length) }",
+            "fn f() { m = {\"a\": 1} }",
+            "fn f(x) {\n    while x\n        x -= 1\n}",
+            "shared count = 0\nfn f() { counter += 1 }",
+            "fn f(x) { x++ }",
+            "fn f(x) { x-- }",
+            "fn f(name) { print(f\"hello {name}\") }",
+            "fn f(a) { return a ** 2 }",
+            "fn f(a) { return a ? 1 : 2 }",
+            "fn f(a) { print(a && !a) }",
+            "fn f() { // a comment\n}",
+            "fn f() { def g(x) { return x } }",
+        ],
+        expect![[r#"
+            fn f(x) { if x = 5 { } }
+                1:16: expected `{`, found `=` (`==` compares)
+            fn f() {⏎    print("hello)⏎}
+                2:11: this string is not closed
+            fn f()⏎    print(1)⏎end
+                1:7: expected `{`, found the end of the line (a body stands between braces: `{ … }`)
+            fn f(x) { let y = x }
+                1:15: expected `=` or `(`, found `y` (a variable needs no declaration: `x = 1`)
+            fn f() { for (i = 0; i < 10; i++) { print(i) } }
+                1:14: expected the name of a variable, found `(` (a loop over integers is written `for i in 0..10 { … }`)
+            fn f(names) { names.push(1) }
+                1:15: there are no methods here (functions stand before what they work on: `push(names, …)`)
+            fn f(names) { print(names.length) }
+                1:27: no object type has a field `length` (the length is `len(x)`)
+            fn f() { m = {"a": 1} }
+                1:14: expected a value, found `{` (a map is made with `map()` and filled with `m[key] = value`)
+            fn f(x) {⏎    while x⏎        x -= 1⏎}
+                2:12: expected `{`, found the end of the line (a body stands between braces: `{ … }`)
+            shared count = 0⏎fn f() { counter += 1 }
+                2:10: the variable `counter` is read here before it is set (did you mean `count`?)
+            fn f(x) { x++ }
+                1:13: expected a value, found `+` (write `x += 1`)
+            fn f(x) { x-- }
+                1:13: expected a value, found `-` (write `x -= 1`)
+            fn f(name) { print(f"hello {name}") }
+                1:21: expected `,` or `)`, found a string (text with values in it is made with `str("a = ", a)`)
+            fn f(a) { return a ** 2 }
+                1:21: expected a value, found `*` (write `pow(a, b)`)
+            fn f(a) { return a ? 1 : 2 }
+                1:20: `?` means nothing here (write `if a { … } else { … }`)
+            fn f(a) { print(a && !a) }
+                1:19: `&&` means nothing here (write `and`)
+                1:22: `!` means nothing here (write `not`)
+            fn f() { // a comment⏎}
+                1:10: expected a value, found `//` (a comment starts with `#`)
+            fn f() { def g(x) { return x } }
+                1:14: expected `=` or `(`, found `g` (a function is declared with `fn`)
         "#]],
     );
 }

@@ -3,8 +3,10 @@
 //! Texts come from three sources: any characters at all, programs that were damaged at random, and well-formed programs that
 //! were put together at random with odd spacing and comments everywhere.
 
-use optimist_flowgraph::flowgraph::print;
-use optimist_flowgraph::flowgraph::verify::well_formed;
+#[path = "common/front_end.rs"]
+mod front_end;
+
+use front_end::try_everything;
 use optimist_flowgraph::model::random::Random;
 use optimist_flowgraph::syntax::token::tokenize;
 use optimist_flowgraph::{Literal, Source, check, compile, fmt};
@@ -16,6 +18,7 @@ const CORPUS: &[&str] = &[
     include_str!("../../examples/bytecode.flow"),
     "const N = 10 # size\nobject Account { owner, balance }\nshared bank = map()\n\nfn main() {\n  for i in 0..N { bank[i] = Account(\"x\", -1) }\n  for k in keys(bank) { print(k, bank[k].balance) }\n  add move(1, 2, 3.5) after 100\n}\n\n# moves\nfn move(a, b, n) {\n  if bank[a].balance < n { raise \"poor\" } else if n == 0 or not n { return }\n  bank[a].balance -= n; bank[b].balance += n\n}\n",
     "fn f(q) {\n  while true {\n    try {\n      either { x = pop(q)\n        if x == none { retry }\n      } or { x = 'none' }\n      if x { break }\n      continue\n    } catch e { print(e.message); return e }\n  }\n  loop:\n  x -= 1 # less\n  if x > 0 goto loop else goto done\n  done: promote(x)\n  print_and_stop([1, 's', [b\"\\xff\", 0x1f, 1_000]])\n}\npure fn g(a, b) { return -a * (b + 1) % 2 // 3 / 4 }\n",
+    "shared n = 0\nfn main() {\n  for each c in connections( \"127.0.0.1:0\" ) add hello(c) # clients\n  for each line in lines(\"-\") add said(n, line)\n}\nfn hello(c) { for each b in chunks(c) add said(c, b); when closed(c) add bye(c); when readable(c) add bye(c); each = 1; for each in [1] { when = each } }\nfn said(c, item) { for each x in lines(item) add said(c, x) }\nfn bye(c) { send(c, peer(c)); close(c); receive(c) }\n",
     "fn f(c) { try goto b catch e goto d\nb: leave goto x\nd: promote(c) goto x\nx: return c }",
 ];
 
@@ -66,6 +69,10 @@ const TOKENS: &[&str] = &[
     "continue",
     "add",
     "after",
+    "each",
+    "when",
+    "lines",
+    "closed",
     "promote",
     "print_and_stop",
     "pure",
@@ -94,50 +101,6 @@ const TOKENS: &[&str] = &[
     "none",
     "true",
 ];
-
-/// All that can be done with a text. If it is a program, formatting must keep it one, and the same one.
-fn try_everything(text: &str) {
-    let source = Source::new("fuzz.flow", text);
-    let diagnostics = check(&source, &[]);
-    for diagnostic in &diagnostics {
-        let shown = diagnostic.render(&source, false);
-        assert!(shown.contains(&diagnostic.message), "{shown}");
-        diagnostic.to_json(&source);
-    }
-    let program = compile(&source).ok();
-    if let Some(program) = &program {
-        well_formed(program).unwrap_or_else(|rule| panic!("{rule}\n{text}"));
-        let printed = print::program(program, |_, _| None);
-        let again = compile(&Source::new("printed.flow", printed.clone()))
-            .unwrap_or_else(|_| panic!("{text}\nprinted as\n{printed}"));
-        assert_eq!(print::program(&again, |_, _| None), printed, "{text}");
-    }
-    let Ok(once) = fmt(&source) else {
-        assert!(program.is_none());
-        return;
-    };
-    let formatted = Source::new("formatted.flow", once.clone());
-    let twice = fmt(&formatted).unwrap_or_else(|_| panic!("{text}\nformatted as\n{once}"));
-    assert_eq!(once, twice, "{text}");
-    let comments = |text: &str| {
-        let tokens = tokenize(text);
-        tokens.comments.iter().map(|comment| text[comment.span.range()].to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(comments(text), comments(&once), "{text}\nformatted as\n{once}");
-    let codes = |source| check(source, &[]).iter().map(|d| d.message.clone()).collect::<Vec<_>>();
-    let (mut before, mut after) = (codes(&source), codes(&formatted));
-    before.sort();
-    after.sort();
-    assert_eq!(before, after, "{text}\nformatted as\n{once}");
-    if let Some(program) = &program {
-        let formatted = compile(&formatted).expect("has no mistakes");
-        assert_eq!(
-            print::program(program, |_, _| None),
-            print::program(&formatted, |_, _| None),
-            "{text}\nformatted as\n{once}"
-        );
-    }
-}
 
 fn rounds(default: u64) -> u64 {
     std::env::var("OPTIMIST_PROGRAMS").ok().and_then(|count| count.parse().ok()).unwrap_or(default)

@@ -46,5 +46,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err("expected a time such as 90s, 5m or 2h".to_owned()),
     };
     let number: u64 = number.parse().map_err(|_| "expected a time such as 90s, 5m or 2h".to_owned())?;
-    number.checked_mul(seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(|| "out of range".to_owned())
+    number
+        .checked_mul(seconds)
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "out of range".to_owned())
 }

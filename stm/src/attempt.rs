@@ -22,6 +22,7 @@ use crate::atomics::{Atomics, Native, Word};
 use crate::buffer::WriteBuffer;
 use crate::domain::{Domain, IDLE, NO_AGE, Slot};
 use crate::header::{Header, Owner};
+use crate::hooks::{Hooks, Mark};
 use crate::protocol::Calls;
 use crate::protocol::ordered::ANY_POSITION;
 use crate::reclaim::Garbage;
@@ -140,6 +141,7 @@ pub struct Savepoint {
     pub(crate) buffer: usize,
     pub(crate) born: usize,
     pub(crate) replaced: usize,
+    hooks: Mark,
 }
 
 /// The running transaction.
@@ -170,6 +172,10 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) inlined: bool,
     /// Whether there is anything to be done after the commit: values to hand over, an age to forget.
     untidy: bool,
+    /// Whether anything is registered in `hooks`.
+    pub(crate) hooked: bool,
+    /// Whether the locks outlive the rollback, for the next attempt; see [`ordered`](crate::protocol::ordered).
+    pub(crate) keeps_locks: bool,
     domain: Arc<Domain<A>>,
     /// Locks held.
     pub locks: Vec<Lock<A>>,
@@ -191,6 +197,8 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) garbage: Garbage,
     /// What the attempt that ended with [`Abort::Retry`] waits for; none if that has changed already.
     pub(crate) blocked: Option<Watch<A>>,
+    /// Checks, hooks, and values of the transaction's own.
+    pub(crate) hooks: Hooks<A>,
     /// Set by whoever needs this thread's transaction to come to rest: where one that is [`interruptible`](Self::interruptible) would
     /// wait for another, it then gives way instead.
     pub interrupt: Option<Arc<AtomicBool>>,
@@ -213,6 +221,8 @@ impl<A: Atomics> Attempt<A> {
             encumbered: false,
             inlined: false,
             untidy: false,
+            hooked: false,
+            keeps_locks: false,
             domain: domain.clone(),
             locks: Vec::new(),
             undo: Vec::new(),
@@ -226,6 +236,7 @@ impl<A: Atomics> Attempt<A> {
             lost_to: None,
             garbage: Garbage::default(),
             blocked: None,
+            hooks: Hooks::default(),
             interrupt: None,
             interruptible: false,
         }
@@ -388,9 +399,18 @@ impl<A: Atomics> Attempt<A> {
             for owned in self.born.drain(to..) {
                 // SAFETY: the value was created by this attempt for a field that no longer holds it, and no other transaction
                 // follows a pointer before it has validated the field.
-                unsafe { (owned.drop)(owned.word) };
+                crate::hooks::quietly(|| unsafe { (owned.drop)(owned.word) });
             }
         });
+    }
+
+    /// Hands the boxed values created over to be freed later.
+    #[cold]
+    pub(crate) fn retire_born(&mut self) {
+        for owned in std::mem::take(&mut self.born) {
+            // SAFETY: as in `drop_born`.
+            unsafe { crate::reclaim::retire(self, owned.word, owned.drop) };
+        }
     }
 
     /// A position to which the logs can be rolled back.
@@ -405,6 +425,7 @@ impl<A: Atomics> Attempt<A> {
             buffer: self.buffer.mark(),
             born: self.born.len(),
             replaced: self.replaced.len(),
+            hooks: self.hooks.mark(),
         }
     }
 
@@ -417,6 +438,7 @@ impl<A: Atomics> Attempt<A> {
         self.buffer.roll_back_to(savepoint.buffer);
         self.replaced.truncate(savepoint.replaced);
         self.drop_born(savepoint.born);
+        self.hooks.roll_back_to(savepoint.hooks);
     }
 
     /// The age that decides who waits for whom; taken at the first conflict and kept until the transaction commits.

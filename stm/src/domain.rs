@@ -187,6 +187,13 @@ pub struct Slot<A: Atomics = Native> {
 }
 
 impl<A: Atomics> Slot<A> {
+    /// What has been counted in this slot.
+    pub(crate) fn statistics(&self) -> Statistics {
+        let mut statistics = Statistics::default();
+        statistics.add(&self.counters);
+        statistics
+    }
+
     fn new(index: usize) -> Self {
         Slot {
             index,

@@ -27,7 +27,10 @@ pub mod collections;
 pub mod domain;
 pub mod header;
 mod history;
+pub mod hooks;
+mod local;
 mod membarrier;
+pub mod order;
 pub mod protocol;
 mod reclaim;
 pub mod run;
@@ -38,11 +41,13 @@ pub mod watch;
 
 pub use abort::Abort;
 pub use domain::Statistics;
+pub use hooks::Anything;
+pub use local::TxLocal;
 pub use protocol::Kind;
 pub use run::{Interrupt, Stop};
 pub use runtime::{lease, statistics};
 pub use tvar::TVar;
 pub use tx::{
-    Read, ReadTx, Result, Tx, atomically, atomically_with, irrevocably, read_only, read_only_with, try_atomically,
-    try_event,
+    FinalState, Read, ReadTx, Result, Tx, atomically, atomically_with, irrevocably, read_only, read_only_with,
+    try_atomically, try_event,
 };

@@ -10,12 +10,13 @@
 //! that a transaction pins nothing beside its snapshot.
 #![expect(unsafe_code, reason = "frees values through type-erased pointers")]
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use crate::atomics::{Atomics, Word};
 use crate::attempt::{Attempt, DropWord, Owned};
 use crate::domain::Domain;
+use crate::hooks::quietly;
+use crate::runtime;
 
 /// A value waiting to be freed.
 #[derive(Debug)]
@@ -46,26 +47,10 @@ impl Garbage {
     }
 }
 
-thread_local! {
-    /// Whether this thread is dropping values on behalf of its descriptor, which is then borrowed.
-    static DROPPING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is dropping values on behalf of its descriptor. What those values retire in turn must not reach for it.
-pub(crate) fn is_dropping() -> bool {
-    DROPPING.get()
-}
-
-/// Runs `drops`, which drops values while the thread's descriptor is borrowed.
+/// Runs `drops`, which drops values while the thread's descriptor is borrowed. Within a transaction their destructors may run none; else
+/// they get another descriptor.
 pub(crate) fn dropping(drops: impl FnOnce()) {
-    struct Reset(bool);
-    impl Drop for Reset {
-        fn drop(&mut self) {
-            DROPPING.set(self.0);
-        }
-    }
-    let _reset = Reset(DROPPING.replace(true));
-    drops();
+    if runtime::in_transaction() { drops() } else { runtime::aside(drops) }
 }
 
 /// Retires the values that the transaction just committed has replaced.
@@ -125,7 +110,7 @@ pub(crate) fn collect<A: Atomics>(tx: &mut Attempt<A>) {
             let reachable = retired.stamp >= oldest;
             if !reachable {
                 // SAFETY: rule 3: no running transaction can have reached the value.
-                unsafe { (retired.value.drop)(retired.value.word) };
+                quietly(|| unsafe { (retired.value.drop)(retired.value.word) });
             }
             reachable
         });

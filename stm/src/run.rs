@@ -4,11 +4,13 @@
 //! aborted; the token is given in the order of asking. So a transaction is attempted at most `PATIENCE + 1` times, however many others
 //! run against it.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
 
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Native, Word};
 use crate::attempt::{Attempt, Mode};
+use crate::hooks::Anything;
 use crate::protocol::Protocol;
 use crate::protocol::ordered::ANY_POSITION;
 use crate::watch::Watch;
@@ -60,6 +62,17 @@ pub trait Body<A: Atomics, R, E> {
     /// transactional memory across the commit, such as the lock of a file, lets go of it here.
     #[inline(always)]
     fn aborted(&mut self, _reason: Abort) {}
+
+    /// The error that the transaction ends with if a check failed with this one: as it is, if it is of the right type. What else there
+    /// is goes on as a panic.
+    fn violated(&mut self, error: Anything) -> E {
+        resume_unwind(error)
+    }
+
+    /// Called with what a hook panicked with, once the transaction is over and all hooks have run.
+    fn hook_panicked(&mut self, payload: Anything) {
+        resume_unwind(payload)
+    }
 }
 
 impl<A: Atomics, R, E, F: FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>> Body<A, R, E> for F {
@@ -82,6 +95,24 @@ impl<A: Atomics, P: Protocol<A>> Drop for Unwinding<'_, A, P> {
         let mode = self.tx.mode;
         finish_irrevocable(self.tx, mode);
         self.tx.forget_age();
+        if self.tx.hooked {
+            // The body's panic goes on; that of a hook, which has been reported, goes no further.
+            drop(self.tx.run_hooks(false));
+        }
+    }
+}
+
+/// Ends a transaction between two attempts if a hook's panic unwinds.
+struct Giving<'a, A: Atomics> {
+    tx: &'a mut Attempt<A>,
+    mode: Mode,
+}
+
+impl<A: Atomics> Drop for Giving<'_, A> {
+    fn drop(&mut self) {
+        finish_irrevocable(self.tx, self.mode);
+        self.tx.forget_age();
+        self.tx.blocked = None;
     }
 }
 
@@ -125,13 +156,29 @@ pub(crate) fn transact<P: Protocol<A>, A: Atomics, R, E>(
         start_irrevocable(tx);
     }
     loop {
-        match attempt::<P, A, R, E>(tx, course.mode, &mut |tx| body.attempt(tx)) {
+        // Known to the compiler where nothing is registered, so that there is one test.
+        let mut hooked = false;
+        let outcome = attempt::<P, A, R, E>(tx, course.mode, &mut |tx| {
+            let value = body.attempt(tx)?;
+            if tx.hooked {
+                hooked = true;
+                check(tx, body)?;
+            }
+            Ok(value)
+        });
+        match outcome {
             Ok(value) => {
                 finish_irrevocable(tx, course.mode);
+                if hooked && let Some(payload) = tx.run_hooks(true) {
+                    body.hook_panicked(payload);
+                }
                 return Ok(value);
             }
             Err(Interrupt::Abort(reason)) => {
                 body.aborted(reason);
+                if tx.hooked {
+                    course.run_hooks(tx, body);
+                }
                 match course.after(tx, wanted, blocks, reason) {
                     Some(next) => course = next,
                     None => return Err(Interrupt::Abort(reason)),
@@ -139,10 +186,24 @@ pub(crate) fn transact<P: Protocol<A>, A: Atomics, R, E>(
             }
             Err(Interrupt::Error(error)) => {
                 course.fail(tx);
+                if tx.hooked
+                    && let Some(payload) = tx.run_hooks(false)
+                {
+                    body.hook_panicked(payload);
+                }
                 return Err(Interrupt::Error(error));
             }
         }
     }
+}
+
+/// Runs the checks that the body has registered.
+#[cold]
+fn check<A: Atomics, R, E>(tx: &mut Attempt<A>, body: &mut impl Body<A, R, E>) -> Result<(), Interrupt<E>> {
+    tx.run_checks().map_err(|interrupt| match interrupt {
+        Interrupt::Abort(abort) => Interrupt::Abort(abort),
+        Interrupt::Error(error) => Interrupt::Error(body.violated(error)),
+    })
 }
 
 /// What the loop knows about the attempts so far. Its methods are kept out of the way of a transaction that commits at once, and take
@@ -183,6 +244,23 @@ impl Course {
             _ => self.mode = after_abort(tx, self.mode, reason, &mut self.failed),
         }
         Some(self)
+    }
+
+    /// After an abort: runs the abort hooks. If one has panicked and the body lets that pass, the transaction ends with it.
+    #[cold]
+    #[inline(never)]
+    fn run_hooks<A: Atomics, R, E>(self, tx: &mut Attempt<A>, body: &mut impl Body<A, R, E>) {
+        // A hook may run a transaction that needs the token.
+        finish_irrevocable(tx, self.mode);
+        let panicked = tx.run_hooks(false);
+        if self.mode == Mode::Irrevocable {
+            start_irrevocable(tx);
+        }
+        if let Some(payload) = panicked {
+            let guard = Giving { tx, mode: self.mode };
+            body.hook_panicked(payload);
+            std::mem::forget(guard);
+        }
     }
 
     /// After an error of the body.
@@ -260,10 +338,16 @@ fn watch_reads<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
 
 fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
     P::rollback(tx);
-    tx.leave();
     tx.replaced.clear();
-    if crate::mutant!(A, "born-not-dropped", true, false) {
-        tx.drop_born(0);
+    if tx.locks.is_empty() {
+        tx.leave();
+        if crate::mutant!(A, "born-not-dropped", true, false) {
+            tx.drop_born(0);
+        }
+    } else {
+        // Locks are kept for the next attempt, so it stays visible that there is one: the protocol must not be changed. And a destructor
+        // could run a transaction that waits for them.
+        tx.retire_born();
     }
     tx.born.clear();
     let ended = &tx.slot().ended;
@@ -284,11 +368,13 @@ fn after_abort<A: Atomics>(tx: &mut Attempt<A>, mode: Mode, reason: Abort, faile
     }
     if tx.position != ANY_POSITION {
         // A fixed order has its own last resort: in its turn a transaction cannot lose. Irrevocability would let it lock what an
-        // earlier position has yet to write.
-        if *failed >= PATIENCE && A::CAN_WAIT {
+        // earlier position has yet to write; so if that is what it wants, it waits for its turn as well.
+        if A::CAN_WAIT && (*failed >= PATIENCE || reason == Abort::Irrevocable) {
             tx.domain().await_turn(tx.position);
         }
-        return mode;
+        if reason != Abort::Irrevocable {
+            return mode;
+        }
     }
     if *failed >= PATIENCE || reason == Abort::Irrevocable {
         start_irrevocable(tx);

@@ -52,6 +52,11 @@ pub fn statistics() -> Statistics {
     DOMAIN.statistics()
 }
 
+/// What this thread has counted so far, transactions of earlier threads in its slot included.
+pub(crate) fn own_statistics() -> Statistics {
+    idle_descriptor().slot().statistics()
+}
+
 /// The protocol in force.
 #[must_use]
 pub fn protocol() -> Kind {
@@ -149,6 +154,23 @@ pub fn in_transaction() -> bool {
     !descriptor.is_null() && unsafe { (*descriptor).is_running() }
 }
 
+/// Runs `f` as if this thread ran no transaction, while its descriptor is borrowed: code of the user's that is called from within the
+/// machinery. Should it run transactions, they get another descriptor.
+pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(*mut Attempt);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let other = DESCRIPTOR.replace(self.0);
+            if !other.is_null() {
+                // SAFETY: made by `new_descriptor` since, and just taken out of the only place that held it.
+                drop(unsafe { Box::from_raw(other) });
+            }
+        }
+    }
+    let _restore = Restore(DESCRIPTOR.replace(ptr::null_mut()));
+    f()
+}
+
 /// The thread's descriptor.
 #[inline(always)]
 fn descriptor() -> *mut Attempt {
@@ -159,8 +181,9 @@ fn descriptor() -> *mut Attempt {
 #[cold]
 #[inline(never)]
 fn new_descriptor() -> *mut Attempt {
-    // Registers the destructor that frees the descriptor.
-    OWNER.with(|_| ());
+    // Registers the destructor that frees the descriptor. A thread that is ending has none any more: what is freed there may run
+    // transactions all the same, in a descriptor that `aside` frees.
+    let _ = OWNER.try_with(|_| ());
     let mut descriptor = Box::new(Attempt::new(&DOMAIN));
     adopt(&mut descriptor, protocol());
     let descriptor = Box::into_raw(descriptor);
@@ -184,9 +207,15 @@ fn new_descriptor() -> *mut Attempt {
 /// As [`run::run`](crate::run::run).
 #[inline]
 pub fn execute<R, E>(mode: Mode, mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>) -> Result<R, E> {
+    execute_to_end(mode, &mut body)
+}
+
+/// As [`execute`], with a [`Body`].
+#[inline]
+pub(crate) fn execute_to_end<R, E>(mode: Mode, body: &mut impl Body<Native, R, E>) -> Result<R, E> {
     let tx = idle_descriptor();
     loop {
-        match transact::<Any, Native, R, E>(tx, mode, true, &mut body) {
+        match transact::<Any, Native, R, E>(tx, mode, true, body) {
             Ok(value) => return Ok(value),
             Err(Interrupt::Error(error)) => return Err(error),
             // Rule 1: look again. Taking the lock waits for a change in progress.
@@ -244,9 +273,15 @@ pub fn execute_with<P: Shipped, R, E>(
     mode: Mode,
     mut body: impl FnMut(&mut Attempt) -> Result<R, Interrupt<E>>,
 ) -> Result<R, E> {
+    execute_with_body::<P, R, E>(mode, &mut body)
+}
+
+/// As [`execute_with`], with a [`Body`].
+#[inline]
+pub(crate) fn execute_with_body<P: Shipped, R, E>(mode: Mode, body: &mut impl Body<Native, R, E>) -> Result<R, E> {
     let tx = idle_descriptor();
     if tx.regime == P::KIND as u64 {
-        match transact::<P, Native, R, E>(tx, mode, true, &mut body) {
+        match transact::<P, Native, R, E>(tx, mode, true, body) {
             Ok(value) => return Ok(value),
             Err(Interrupt::Error(error)) => return Err(error),
             Err(Interrupt::Abort(_)) => {}
@@ -255,7 +290,7 @@ pub fn execute_with<P: Shipped, R, E>(
     let _lease = lease(P::KIND);
     let tx = idle_descriptor();
     adopt(tx, P::KIND);
-    match transact::<P, Native, R, E>(tx, mode, true, &mut body) {
+    match transact::<P, Native, R, E>(tx, mode, true, body) {
         Ok(value) => Ok(value),
         Err(Interrupt::Error(error)) => Err(error),
         Err(Interrupt::Abort(_)) => unreachable!("the lease keeps the protocol in force"),
@@ -291,10 +326,10 @@ fn adopt(tx: &mut Attempt, kind: Kind) {
 /// `drop` may be called on `word` on any thread once no transaction that runs now is left.
 pub(crate) unsafe fn retire(word: u64, drop: DropWord) {
     let descriptor = DESCRIPTOR.get();
-    // SAFETY: as promised by the caller. The pending list of a descriptor that is borrowed, by a running transaction or by a
-    // collection, must not be touched through a second reference, so a value retired there goes to the orphans.
+    // SAFETY: as promised by the caller. The pending list of a descriptor that is borrowed by a running transaction must not be touched
+    // through a second reference, so a value retired there goes to the orphans; a collection has put its descriptor aside.
     unsafe {
-        if descriptor.is_null() || crate::reclaim::is_dropping() || (*descriptor).is_running() {
+        if descriptor.is_null() || (*descriptor).is_running() {
             crate::reclaim::retire_orphan(&DOMAIN, word, drop);
         } else {
             crate::reclaim::retire(&mut *descriptor, word, drop);

@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
 use crate::abort::Abort;
+use crate::atomics::Native;
 use crate::attempt::{Attempt, Mode, Place};
+use crate::hooks::Anything;
 use crate::protocol::{Any, Protocol, Shipped};
-use crate::run::{Interrupt, Stop};
+use crate::run::{Body, Interrupt, Stop};
 use crate::runtime;
 
 /// What a transaction's body returns: a value, or the abort that a barrier reported.
@@ -142,6 +144,117 @@ impl<'a, P: Protocol> Tx<'a, P> {
         }
     }
 
+    /// Has `check` look at the state that this transaction is about to commit: an invariant, stated where it may come to be broken, and
+    /// judged when all is done. It runs after the body. If it fails, the transaction is rolled back and ends with its error,
+    /// which should be of the type that [`try_atomically`] returns: under [`atomically`], which has none, it is a panic.
+    ///
+    /// The idea is from Harris and Peyton Jones, "Transactional memory with data invariants" (TRANSACT 2006), the name from GHC. There an
+    /// invariant, once registered, is checked by all later transactions; here it belongs to the one that registers it.
+    ///
+    /// # Atomicity
+    /// What the check reads belongs to the transaction's state and is validated with it. It cannot write.
+    ///
+    /// # Abort safety
+    /// Registered anew by each attempt. Forgotten if the nested part in which it was registered is rolled back.
+    ///
+    /// ```
+    /// use optimist_stm::{Interrupt, Result, TVar, Tx, try_atomically};
+    ///
+    /// fn pay(tx: &mut Tx<'_>, account: &TVar<i64>, amount: i64) -> Result<()> {
+    ///     let checked = account.clone();
+    ///     tx.always(move |state| {
+    ///         let balance = checked.get(state)?;
+    ///         if balance < 0 { Err(Interrupt::Error(format!("overdrawn: {balance}"))) } else { Ok(()) }
+    ///     });
+    ///     account.modify(tx, |balance| balance - amount)
+    /// }
+    ///
+    /// let account = TVar::new(10);
+    /// let outcome = try_atomically(|tx| {
+    ///     pay(tx, &account, 30)?;
+    ///     // Only the end counts.
+    ///     account.modify(tx, |balance| balance + 25)?;
+    ///     Ok(())
+    /// });
+    /// assert_eq!((outcome, account.load()), (Ok(()), 5));
+    /// let outcome = try_atomically(|tx| Ok(pay(tx, &account, 6)?));
+    /// assert_eq!((outcome, account.load()), (Err(String::from("overdrawn: -1")), 5));
+    /// ```
+    ///
+    /// A check cannot write:
+    ///
+    /// ```compile_fail
+    /// use optimist_stm::{TVar, atomically};
+    ///
+    /// let account = TVar::new(10);
+    /// atomically(|tx| {
+    ///     let checked = account.clone();
+    ///     tx.always::<()>(move |state| Ok(checked.set(state, 0)?));
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn always<E: Send + 'static>(
+        &mut self,
+        check: impl FnOnce(&mut FinalState<'_, P>) -> std::result::Result<(), Interrupt<E>> + 'static,
+    ) {
+        self.attempt.add_check(Box::new(|attempt| {
+            check(&mut FinalState { tx: Tx::new(attempt) }).map_err(|interrupt| match interrupt {
+                Interrupt::Abort(abort) => Interrupt::Abort(abort),
+                Interrupt::Error(error) => Interrupt::Error(Box::new(error) as Anything),
+            })
+        }));
+    }
+
+    /// Calls `hook` once, when this transaction has committed: after its locks are released and outside of it, so that the hook may do
+    /// what cannot be undone and may run transactions of its own. Hooks run in the order in which they were registered.
+    ///
+    /// # Panics
+    /// If a hook panics, the others run all the same; then the panic reaches whoever ran the transaction, which *has* committed.
+    ///
+    /// # Abort safety
+    /// Registered anew by each attempt. Forgotten if the nested part in which it was registered is rolled back.
+    ///
+    /// ```
+    /// use optimist_stm::{TVar, atomically};
+    ///
+    /// let stock = TVar::new(3);
+    /// atomically(|tx| {
+    ///     stock.modify(tx, |n| n - 1)?;
+    ///     let left = stock.get(tx)?;
+    ///     tx.on_commit(move || println!("sold one, {left} left"));
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn on_commit(&mut self, hook: impl FnOnce() + 'static) {
+        self.attempt.add_commit_hook(Box::new(hook));
+    }
+
+    /// Calls `hook` once if what is done here is rolled back, to give back what an attempt has taken outside of transactional memory. It
+    /// runs after the attempt has been rolled back, before the next one begins; if only the nested part in which it was registered is
+    /// rolled back, when the attempt is over.
+    ///
+    /// # Panics
+    /// If a hook panics, the others run all the same; then the panic reaches whoever ran the transaction, which is not attempted again.
+    /// If the body has panicked as well, its panic goes on instead.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use optimist_stm::{Interrupt, TVar, try_atomically};
+    ///
+    /// static TAKEN: AtomicU32 = AtomicU32::new(0);
+    /// let outcome = try_atomically(|tx| {
+    ///     TAKEN.fetch_add(1, Ordering::Relaxed);
+    ///     tx.on_abort(|| {
+    ///         TAKEN.fetch_sub(1, Ordering::Relaxed);
+    ///     });
+    ///     Err::<(), _>(Interrupt::Error("changed my mind"))
+    /// });
+    /// assert_eq!((outcome, TAKEN.load(Ordering::Relaxed)), (Err("changed my mind"), 0));
+    /// ```
+    pub fn on_abort(&mut self, hook: impl FnOnce() + 'static) {
+        self.attempt.add_abort_hook(Box::new(hook));
+    }
+
     /// Runs `body` as a closed nested transaction: if it fails with an error of its own, what it wrote is undone and the error is a
     /// value of the enclosing transaction. An abort ends the whole attempt.
     ///
@@ -166,10 +279,40 @@ impl<'a, P: Protocol> Tx<'a, P> {
     }
 }
 
+/// The state that a transaction is about to commit, as a [check](Tx::always) sees it: to be read and not to be changed.
+#[derive(Debug)]
+pub struct FinalState<'a, P: Protocol = Any> {
+    tx: Tx<'a, P>,
+}
+
+// SAFETY: the barrier of the attempt.
+unsafe impl<P: Protocol> Read for FinalState<'_, P> {
+    #[inline(always)]
+    unsafe fn read_word(&mut self, place: Place) -> Result<u64> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.tx.read_word(place) }
+    }
+}
+
+/// A body whose error may also come from a check.
+struct Checked<F>(F);
+
+impl<R, E: 'static, F: FnMut(&mut Attempt) -> std::result::Result<R, Interrupt<E>>> Body<Native, R, E> for Checked<F> {
+    #[inline(always)]
+    fn attempt(&mut self, tx: &mut Attempt) -> std::result::Result<R, Interrupt<E>> {
+        self.0(tx)
+    }
+
+    fn violated(&mut self, error: Anything) -> E {
+        error.downcast().map_or_else(|other| std::panic::resume_unwind(other), |error| *error)
+    }
+}
+
 /// Runs `body` as a transaction under the protocol in force, as often as it takes to commit.
 ///
 /// # Panics
-/// If called within a transaction, or if the body panics; the transaction is then rolled back.
+/// If called within a transaction, or if the body panics, or with the error of a [check](Tx::always) that fails; the transaction is then
+/// rolled back. If a hook panics, whatever the outcome was.
 ///
 /// # Atomicity
 /// Everything the body reads belongs to one state, and everything it writes becomes visible at once. A body that panics or errs has
@@ -210,10 +353,10 @@ pub fn atomically<T>(mut body: impl FnMut(&mut Tx<'_>) -> Result<T>) -> T {
 /// As [`atomically`], with a body that may fail for reasons of its own.
 ///
 /// # Errors
-/// The error of the body, after the transaction has been rolled back.
+/// The error of the body, or that of a [check](Tx::always), after the transaction has been rolled back.
 ///
 /// # Panics
-/// As [`atomically`].
+/// As [`atomically`]; the error of a check that is not an `E` is a panic too.
 ///
 /// ```
 /// use optimist_stm::{Interrupt, TVar, try_atomically};
@@ -229,10 +372,10 @@ pub fn atomically<T>(mut body: impl FnMut(&mut Tx<'_>) -> Result<T>) -> T {
 /// assert_eq!((outcome, balance.load()), (Err("overdrawn"), 10));
 /// ```
 #[inline]
-pub fn try_atomically<T, E>(
+pub fn try_atomically<T, E: 'static>(
     mut body: impl FnMut(&mut Tx<'_>) -> std::result::Result<T, Interrupt<E>>,
 ) -> std::result::Result<T, E> {
-    runtime::execute(Mode::Update, |attempt| body(&mut Tx::new(attempt)))
+    runtime::execute_to_end(Mode::Update, &mut Checked(|attempt: &mut Attempt| body(&mut Tx::new(attempt))))
 }
 
 /// As [`try_atomically`], for an event loop: where the body retries, control returns with what it waits for instead of blocking.
@@ -243,11 +386,11 @@ pub fn try_atomically<T, E>(
 /// # Panics
 /// As [`atomically`].
 #[inline]
-pub fn try_event<T, E>(
+pub fn try_event<T, E: 'static>(
     mode: Mode,
     mut body: impl FnMut(&mut Tx<'_>) -> std::result::Result<T, Interrupt<E>>,
 ) -> std::result::Result<T, Stop<E>> {
-    runtime::execute_event(mode, |attempt| body(&mut Tx::new(attempt)))
+    runtime::execute_body(mode, &mut Checked(|attempt: &mut Attempt| body(&mut Tx::new(attempt))))
 }
 
 /// As [`atomically`], compiled for the protocol `P`, which is put in force if another one is.
@@ -302,10 +445,10 @@ pub fn read_only_with<P: Shipped, T>(mut body: impl FnMut(&mut ReadTx<'_, P>) ->
 ///
 /// # Panics
 /// As [`atomically`].
-pub fn irrevocably<T, E>(
+pub fn irrevocably<T, E: 'static>(
     mut body: impl FnMut(&mut Tx<'_>) -> std::result::Result<T, Interrupt<E>>,
 ) -> std::result::Result<T, E> {
-    runtime::execute(Mode::Irrevocable, |attempt| body(&mut Tx::new(attempt)))
+    runtime::execute_to_end(Mode::Irrevocable, &mut Checked(|attempt: &mut Attempt| body(&mut Tx::new(attempt))))
 }
 
 /// The error of a body that has none.

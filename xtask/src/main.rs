@@ -22,6 +22,11 @@ const TASKS: &[Task] = &[
     },
     Task { name: "soak", purpose: "a hundred thousand random programs, and the long memory tests", run: soak },
     Task {
+        name: "fuzz",
+        purpose: "the fuzz targets: [TARGET…] [--seconds 60] (needs a nightly toolchain and cargo-fuzz)",
+        run: fuzz,
+    },
+    Task {
         name: "sanitize",
         purpose: "thread and address sanitizer over stm's tests (needs a nightly toolchain with rust-src)",
         run: sanitize,
@@ -79,6 +84,40 @@ fn check_protocols(arguments: &[String]) -> bool {
 
 fn soak(_: &[String]) -> bool {
     run("cargo", &["test", "--release", "--workspace"], &[("OPTIMIST_PROGRAMS", "100000"), ("OPTIMIST_LONG", "1")])
+}
+
+/// The fuzz targets, by their files in `fuzz/fuzz_targets`.
+const FUZZ_TARGETS: &[&str] = &["front_end", "core_programs", "programs"];
+
+/// Runs each target for a while, with the examples to begin from. What is found stays in `fuzz/artifacts`.
+fn fuzz(arguments: &[String]) -> bool {
+    let mut seconds = "60".to_owned();
+    let mut targets = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--seconds" => seconds = rest.next().cloned().unwrap_or_default(),
+            target if FUZZ_TARGETS.contains(&target) => targets.push(target),
+            other => {
+                eprintln!("there is no target `{other}`; there are {}", FUZZ_TARGETS.join(", "));
+                return false;
+            }
+        }
+    }
+    if targets.is_empty() {
+        targets = FUZZ_TARGETS.to_vec();
+    }
+    let time = format!("-max_total_time={seconds}");
+    targets.iter().all(|target| {
+        let corpus = format!("fuzz/corpus/{target}");
+        if let Err(error) = std::fs::create_dir_all(&corpus) {
+            eprintln!("cannot make {corpus}: {error}");
+            return false;
+        }
+        let limits = ["-rss_limit_mb=2048", "-timeout=20"];
+        let fuzz = ["+nightly", "fuzz", "run", target, &corpus, "examples", "--", &time, limits[0], limits[1]];
+        cargo(&fuzz)
+    })
 }
 
 fn sanitize(_: &[String]) -> bool {

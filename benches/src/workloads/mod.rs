@@ -4,19 +4,22 @@ mod bank;
 mod disjoint;
 mod flights;
 mod hot;
+mod p2p;
 mod read_many;
 
 use crate::harness::Workload;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {
-    vec![
+    let mut all: Vec<Box<dyn Workload>> = vec![
         Box::new(flights::Flights::new()),
         Box::new(bank::Bank::new()),
         Box::new(disjoint::Disjoint::new()),
         Box::new(hot::Hot::new()),
         Box::new(read_many::ReadManyWriteOne::new()),
-    ]
+    ];
+    all.extend(p2p::P2p::all().into_iter().map(|workload| Box::new(workload) as Box<dyn Workload>));
+    all
 }
 
 /// A number below `n` that depends on `seed` only: what operation `seed` does is the same on all sides and in all runs.

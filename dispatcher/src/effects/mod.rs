@@ -24,7 +24,7 @@ use std::fmt::{self, Write as _};
 pub(crate) use output::{Appended, Locked};
 pub use output::{Memory, Output};
 
-use crate::server::Sends;
+use crate::reactor::Sends;
 
 /// The output of one attempt, not yet released.
 #[derive(Debug, Default)]
@@ -64,6 +64,12 @@ impl Effects {
             self.bytes.clear();
             self.bytes.shrink_to(KEEP);
         }
+    }
+
+    /// How many bytes of output there are.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     fn extend_segment(&mut self, output: Option<&Output>, start: usize) {
@@ -136,14 +142,13 @@ impl Effects {
     }
 
     /// Appends the output to its destinations and unlocks them. Says how many bytes there were; calls `report` with what a destination
-    /// has to say.
+    /// has to say, and the end of the part of the output that it is about.
     #[inline]
-    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, Appended)) -> usize {
-        self.sends.release();
+    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, usize, Appended)) -> usize {
         if self.segments.is_empty() { 0 } else { self.release_segments(stdout, report) }
     }
 
-    fn release_segments(&mut self, stdout: &Output, mut report: impl FnMut(&Output, Appended)) -> usize {
+    fn release_segments(&mut self, stdout: &Output, mut report: impl FnMut(&Output, usize, Appended)) -> usize {
         let mut start = 0;
         for segment in &self.segments {
             let output = segment.output.as_ref().unwrap_or(stdout);
@@ -152,7 +157,7 @@ impl Effects {
             if let Some(locked) = self.locked.iter_mut().find(|locked| locked.id() == output.id()) {
                 let appended = locked.append(bytes);
                 if appended.is_news() {
-                    report(output, appended);
+                    report(output, start, appended);
                 }
             }
         }
@@ -189,11 +194,11 @@ mod tests {
         effects.append(Some(&b), b"four");
         effects.append(Some(&a), b"five");
         effects.lock(&a);
-        assert_eq!(effects.release(&a, |_, _| ()), 11);
+        assert_eq!(effects.release(&a, |_, _, _| ()), 11);
         assert_eq!((in_a.text(), in_b.text()), ("onefive".to_owned(), "four".to_owned()));
         effects.append(None, b"x");
         effects.roll_back_to(Mark { bytes: 0, sent: 0 });
         effects.lock(&a);
-        assert_eq!(effects.release(&a, |_, _| ()), 0);
+        assert_eq!(effects.release(&a, |_, _, _| ()), 0);
     }
 }

@@ -27,8 +27,6 @@ struct Sink {
     state: State,
     /// A worker has noted that there is something to flush.
     noted: bool,
-    /// A socket: written soon after the release, and a write that would block is left to the reactor.
-    socket: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,8 +51,6 @@ pub(crate) struct Appended {
     pub(crate) error: Option<io::Error>,
     /// There is now something to flush, and nobody has noted it yet.
     pub(crate) to_flush: bool,
-    /// It is to be flushed right after the event.
-    pub(crate) soon: bool,
 }
 
 impl Appended {
@@ -74,7 +70,7 @@ static STDERR: LazyLock<Output> =
 
 impl Output {
     fn with(name: String, writer: Box<dyn Write + Send>, at_once: bool) -> Self {
-        let sink = Sink { name, writer, buffer: Vec::new(), at_once, state: State::Open, noted: false, socket: false };
+        let sink = Sink { name, writer, buffer: Vec::new(), at_once, state: State::Open, noted: false };
         // Relaxed: only uniqueness matters.
         Output { id: NEXT.fetch_add(1, Ordering::Relaxed), sink: Arc::new(Mutex::new(sink)) }
     }
@@ -128,13 +124,6 @@ impl Output {
         (Output::with(name.into(), Box::new(memory.clone()), true), memory)
     }
 
-    /// A socket that does not block. The reactor flushes it when it becomes writable.
-    pub(crate) fn socket(name: String, writer: impl Write + Send + 'static) -> Self {
-        let output = Output::with(name, Box::new(writer), false);
-        output.sink.lock().socket = true;
-        output
-    }
-
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -163,8 +152,6 @@ impl Output {
         sink.write_out()?;
         match sink.state {
             State::Closed => Ok(()),
-            // The socket would block, and is not done.
-            _ if !sink.buffer.is_empty() => Ok(()),
             _ => sink.writer.flush(),
         }
     }
@@ -195,16 +182,8 @@ impl Sink {
                 Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.socket {
-                        break Ok(());
-                    }
                     // Somebody has made a terminal or a pipe non-blocking.
                     std::thread::sleep(std::time::Duration::from_millis(1));
-                }
-                // Whoever serves a client learns of its end by reading.
-                Err(_) if self.socket => {
-                    written = self.buffer.len();
-                    break Err(io::ErrorKind::BrokenPipe.into());
                 }
                 Err(error) => break Err(error),
             }
@@ -229,17 +208,17 @@ impl Sink {
         if failing && self.buffer.len() + bytes.len() > HARD_LIMIT {
             let text =
                 format!("{} bytes are waiting to be written, and {} more were lost", self.buffer.len(), bytes.len());
-            return Appended { error: Some(io::Error::other(text)), to_flush: false, soon: false };
+            return Appended { error: Some(io::Error::other(text)), to_flush: false };
         }
         self.buffer.extend_from_slice(bytes);
         let mut error = None;
         // A destination that fails is tried again when it is flushed, not at every append.
-        if !failing && !self.socket && (self.at_once || self.buffer.len() >= HIGH_WATER) {
+        if !failing && (self.at_once || self.buffer.len() >= HIGH_WATER) {
             error = self.write_out().and_then(|()| if self.at_once { self.writer.flush() } else { Ok(()) }).err();
         }
         let to_flush = !self.buffer.is_empty() && !self.noted;
         self.noted |= to_flush;
-        Appended { error, to_flush, soon: self.socket }
+        Appended { error, to_flush }
     }
 }
 

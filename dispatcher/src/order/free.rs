@@ -1,7 +1,8 @@
 //! `free`: a deque for each worker, work stealing, the inbox for what comes from outside.
 //!
 //! Deques are first in, first out: an event that adds itself again and again must not keep the others waiting. For the same reason a worker
-//! looks at the inbox first once in a while.
+//! looks at the inbox first once in a while. Nor must a worker with a short deque serve its events more often than another with a long one, or
+//! one that the system has suspended keep its events from running: so once in a while a worker takes an event from a deque that is as long as its own.
 
 use crossbeam_deque::{Injector, Steal, Stealer};
 
@@ -25,11 +26,26 @@ impl Free {
         local.ticks = local.ticks.wrapping_add(1);
         local.stole = false;
         if local.ticks.is_multiple_of(INBOX_FIRST)
-            && let Steal::Success(task) = inbox.steal()
+            && let Some(task) = self.look_elsewhere(inbox, local)
         {
             return Some(task);
         }
         local.deque.pop().or_else(|| self.find(inbox, local))
+    }
+
+    #[cold]
+    fn look_elsewhere(&self, inbox: &Injector<Task>, local: &mut Local) -> Option<Task> {
+        if let Steal::Success(task) = inbox.steal() {
+            return Some(task);
+        }
+        let own = local.deque.len();
+        let (index, longest) = self.stealers.iter().enumerate().max_by_key(|(_, other)| other.len())?;
+        if index == local.index || longest.len() < own.max(1) {
+            return None;
+        }
+        let stolen = longest.steal().success();
+        local.stole = stolen.is_some();
+        stolen
     }
 
     #[cold]

@@ -13,9 +13,13 @@ mod free;
 mod keyed;
 mod ordered;
 mod priority;
+mod replay;
+
+use std::sync::Arc;
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 
+use crate::record::{Entry, Origin};
 use crate::task::Task;
 
 pub(crate) use ordered::Turn;
@@ -98,11 +102,15 @@ pub(crate) struct Local {
     ticks: u32,
     /// Whether the last event came from another worker.
     pub(crate) stole: bool,
+    /// What a recording says about the event given out last.
+    pub(crate) recorded: Option<Entry>,
+    /// The line of that event in the recording.
+    pub(crate) line: u64,
 }
 
 impl Local {
     pub(crate) fn new(index: usize) -> Self {
-        Local { index, deque: Worker::new_fifo(), ticks: 0, stole: false }
+        Local { index, deque: Worker::new_fifo(), ticks: 0, stole: false, recorded: None, line: 0 }
     }
 }
 
@@ -113,6 +121,7 @@ pub(crate) enum Schedule {
     Keyed(keyed::Keyed),
     Priority(priority::Priority),
     Ordered(ordered::Ordered),
+    Replay(replay::Replay),
 }
 
 macro_rules! each {
@@ -123,6 +132,7 @@ macro_rules! each {
             Schedule::Keyed($order) => $call,
             Schedule::Priority($order) => $call,
             Schedule::Ordered($order) => $call,
+            Schedule::Replay($order) => $call,
         }
     };
 }
@@ -135,6 +145,19 @@ impl Schedule {
             Order::Keyed => Schedule::Keyed(keyed::Keyed::default()),
             Order::Priority => Schedule::Priority(priority::Priority::default()),
             Order::Ordered => Schedule::Ordered(ordered::Ordered::default()),
+        }
+    }
+
+    /// The schedule of a replay.
+    pub(crate) fn replay(entries: Arc<[Entry]>) -> Self {
+        Schedule::Replay(replay::Replay::new(entries))
+    }
+
+    /// The event that a replay has been waiting for in vain.
+    pub(crate) fn missing(&self) -> Option<Origin> {
+        match self {
+            Schedule::Replay(replay) => replay.missing(),
+            _ => None,
         }
     }
 

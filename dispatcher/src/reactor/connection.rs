@@ -1,416 +1,339 @@
-//! A client's connection: its socket, what has arrived, what is to be sent, and its event.
+//! One connection: its stream, its session, the input that is not taken yet, and how a round of its worker deals with them.
 
-use std::any::Any;
-use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::io::{self, Read as _};
+use std::mem;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
 
-use mio::net::TcpStream;
-use optimist_stm::TVar;
-use parking_lot::Mutex;
+use mio::{Registry, Token};
+use optimist_stm::watch::Watch;
 
-use super::{Limits, Service};
-use crate::effects::Output;
-use crate::event::{Event, EventResult};
-use crate::queue::Shared;
-use crate::task::{Handler, Options, Task};
+use super::execute::{Io, Runner};
+use super::mailbox::{Mailbox, Note};
+use super::outbox::Outbox;
+use super::source::{Stream, Watched};
+use super::{Hosted, Next, Session};
 
-/// A client's connection. Cloning it gives another handle; connections are equal if they are the same one.
-#[derive(Clone)]
-pub struct Connection(Arc<Inner>);
+/// What one read takes at most.
+pub(super) const READ: usize = 64 << 10;
 
-struct Inner {
-    id: u64,
-    stream: Arc<Socket>,
-    peer: SocketAddr,
-    output: Output,
-    service: Arc<dyn Service>,
-    limits: Limits,
-    site: &'static Location<'static>,
-    queue: Weak<Shared>,
-    /// [`IDLE`], [`SCHEDULED`] or [`LOOK_AGAIN`].
-    state: AtomicU8,
-    /// Nothing is read because too much waits to be sent.
-    held_back: AtomicBool,
-    input: Mutex<Input>,
-    /// What the service keeps with the connection.
-    data: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// Whether the client has gone, for events that wait on its behalf.
-    gone: TVar<bool>,
-}
+/// How much is read from the client of a blocked event, so as to see whether it is still there.
+const AHEAD: usize = 1 << 20;
 
-/// The connection has no event.
-const IDLE: u8 = 0;
-/// Its event is queued, runs, or waits for a change.
-const SCHEDULED: u8 = 1;
-/// The same, and something has become ready since.
-const LOOK_AGAIN: u8 = 2;
+/// How many datagrams one round takes at most.
+const DATAGRAMS: usize = 64;
 
-/// What has arrived and has not been consumed. Only the connection's event touches it.
-#[derive(Default)]
-struct Input {
-    bytes: Vec<u8>,
-    start: usize,
-    /// The length of the message that the running attempt handles.
-    consumed: usize,
-    step: Step,
-    stage: Stage,
-    /// The running attempt goes on with the next message.
-    more: bool,
-    /// The last read emptied the socket; what arrives later is announced.
-    drained: bool,
-    /// Nothing more will arrive.
+pub(super) struct Connection {
+    stream: Stream,
+    watched: Watched,
+    session: Box<dyn Session>,
+    pub(super) outbox: Outbox,
+    token: Token,
+    pub(super) hosted: Arc<Hosted>,
+    /// Input that is not taken yet. Of a datagram socket it is one datagram whose event is blocked.
+    input: Vec<u8>,
+    /// Who sent it, of a datagram.
+    sender: Option<SocketAddr>,
+    /// The stream may have input.
+    readable: bool,
+    /// It is in the list of those to serve.
+    pub(super) queued: bool,
+    /// The end of the input is in the socket, behind what may still be there: a read that was not full is no sign that nothing is left.
+    read_closed: bool,
+    /// The peer will send no more.
     ended: bool,
+    /// Nothing more is taken; it is closed when what was sent is written.
+    closing: bool,
+    /// What its event waits for.
+    watch: Option<Watch>,
+    blocked: bool,
+    /// When it is to be called at the latest.
+    until: Option<Instant>,
+    /// The same, until the poller knows.
+    fresh_until: Option<Instant>,
+    timed_out: bool,
+    pub(super) error: Option<io::Error>,
 }
-
-/// What the running attempt has come to.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Step {
-    #[default]
-    Nothing,
-    Opened,
-    Consumed,
-    Closed,
-}
-
-/// How far the connection is in its life.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    New,
-    Open,
-    Over,
-}
-
-/// The socket as the output writes to it.
-struct Socket {
-    stream: TcpStream,
-    /// To be closed once everything has been written.
-    closing: AtomicBool,
-}
-
-struct SocketWriter(Arc<Socket>);
-
-impl Write for SocketWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.0.stream).write(bytes)
-    }
-
-    /// Called when everything has been written.
-    fn flush(&mut self) -> io::Result<()> {
-        if self.0.closing.load(Ordering::Relaxed) {
-            // The client may be gone already.
-            let _ = self.0.stream.shutdown(Shutdown::Both);
-        }
-        Ok(())
-    }
-}
-
-/// How much is read at once.
-const CHUNK: usize = 16 << 10;
 
 impl Connection {
+    /// Begins to watch a stream.
     pub(super) fn new(
-        id: u64,
-        stream: TcpStream,
-        peer: SocketAddr,
-        service: Arc<dyn Service>,
-        limits: Limits,
-        site: &'static Location<'static>,
-        queue: Weak<Shared>,
-    ) -> Self {
-        let stream = Arc::new(Socket { stream, closing: AtomicBool::new(false) });
-        let output = Output::socket(format!("the connection from {peer}"), SocketWriter(stream.clone()));
-        Connection(Arc::new(Inner {
-            id,
+        mut stream: Stream,
+        peer: &str,
+        hosted: Arc<Hosted>,
+        token: Token,
+        registry: &Registry,
+        mailbox: &Arc<Mailbox>,
+        runner: &mut Runner,
+    ) -> Option<Self> {
+        let watched = match stream.watch(registry, token) {
+            Ok(watched) => watched,
+            Err(error) => {
+                runner.failed(format!("a connection cannot be watched: {error}"));
+                return None;
+            }
+        };
+        let outbox = Outbox::new(mailbox, token, &hosted.limits, stream.datagrams().is_some());
+        let session = runner.catching("a service", |_| hosted.service.connected(&outbox, peer))?;
+        Some(Connection {
             stream,
-            peer,
-            output,
-            service,
-            limits,
-            site,
-            queue,
-            state: AtomicU8::new(IDLE),
-            held_back: AtomicBool::new(false),
-            input: Mutex::default(),
-            data: OnceLock::new(),
-            gone: TVar::new(false),
-        }))
+            watched,
+            session,
+            outbox,
+            token,
+            hosted,
+            input: Vec::new(),
+            sender: None,
+            readable: true,
+            queued: true,
+            read_closed: false,
+            ended: false,
+            closing: false,
+            watch: None,
+            blocked: false,
+            until: None,
+            fresh_until: None,
+            timed_out: false,
+            error: None,
+        })
     }
 
-    /// A number that no other connection of the queue has.
+    pub(super) fn is_over(&self) -> bool {
+        self.error.is_some() || self.outbox.is_closed() || (self.closing && self.outbox.waiting() == 0)
+    }
+
+    /// Whether it can be closed because nothing is left to be done for it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.blocked
+            || !self.queued && !self.readable && self.outbox.waiting() == 0 && self.input.is_empty()
+            || self.watched == Watched::Always
+    }
+
+    /// The poller has announced input, or the end of it. Says whether it is to be served and is not in the list yet.
     #[must_use]
-    pub fn id(&self) -> u64 {
-        self.0.id
+    pub(super) fn note_readable(&mut self, closed: bool) -> bool {
+        self.read_closed |= closed;
+        self.readable = true;
+        !mem::replace(&mut self.queued, true)
     }
 
-    /// The client's address.
+    /// What its event waits for has changed. Says whether it is to be served and is not in the list yet.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.0.peer
+    pub(super) fn resume(&mut self) -> bool {
+        self.blocked = false;
+        self.watch = None;
+        self.until = None;
+        !mem::replace(&mut self.queued, true)
     }
 
-    /// What the service keeps with the connection, made by `init` at the first call. Not transactional itself: keep transactional variables in
-    /// it.
-    ///
-    /// # Panics
-    /// If an earlier call was for another type.
-    pub fn data<T: Any + Send + Sync>(&self, init: impl FnOnce() -> T) -> &T {
-        let data = self.0.data.get_or_init(|| Box::new(init()));
-        data.downcast_ref().expect("a connection keeps one type of data")
-    }
-
-    /// Sends bytes when the event commits. To a client that has gone they are dropped.
-    ///
-    /// # Errors
-    /// If more bytes wait to be sent than the hard [limit](Limits::hard) allows.
-    pub fn send(&self, ev: &mut Event<'_>, bytes: &[u8]) -> EventResult {
-        if bytes.len() > self.0.limits.high_water / 2 || self.0.held_back.load(Ordering::Relaxed) {
-            let waiting = self.0.output.buffered() + bytes.len();
-            if waiting > self.0.limits.hard {
-                return ev.fail(format!("{waiting} bytes would wait to be sent to {}", self.0.peer));
-            }
-        }
-        ev.write(&self.0.output, bytes);
-        Ok(())
-    }
-
-    /// Closes the connection when the event has committed and everything has been sent.
-    pub fn close(&self, ev: &mut Event<'_>) {
-        let connection = self.clone();
-        ev.on_commit(move || connection.close_now());
-    }
-
-    fn close_now(&self) {
-        self.0.stream.closing.store(true, Ordering::Relaxed);
-        // What cannot be written now is written when the socket is ready, and the socket closed then.
-        let _ = self.0.output.flush();
-    }
-
-    /// Whether the client has gone. An event that [retries](optimist_stm::Tx::retry) on behalf of a client reads this, so that it
-    /// is woken when there is nobody left to wait for.
-    ///
-    /// # Errors
-    /// An abort.
-    pub fn is_gone(&self, ev: &mut Event<'_>) -> EventResult<bool> {
-        Ok(self.0.gone.get(ev)?)
-    }
-
-    /// Rule 1 of the reactor. Called by whoever polls, outside of any event.
-    pub(super) fn ready(&self, queue: &Arc<Shared>, readable: bool, writable: bool, read_closed: bool) {
-        if writable && (self.0.output.buffered() > 0 || self.0.stream.closing.load(Ordering::Relaxed)) {
-            // An error shows when the socket is read.
-            let _ = self.0.output.flush();
-        }
-        if read_closed && self.0.state.load(Ordering::Relaxed) != IDLE {
-            self.0.gone.store(true);
-        }
-        let may_resume = writable
-            && self.0.held_back.load(Ordering::Relaxed)
-            && self.0.output.buffered() <= self.0.limits.high_water / 2
-            && self.0.held_back.swap(false, Ordering::AcqRel);
-        if readable || may_resume {
-            self.schedule(queue);
+    /// The time has come that its blocked event gave, if that is still the time.
+    #[must_use]
+    pub(super) fn time_out(&mut self, when: Instant) -> bool {
+        self.blocked && self.until == Some(when) && {
+            self.timed_out = true;
+            self.resume()
         }
     }
 
-    fn schedule(&self, queue: &Arc<Shared>) {
-        let state = &self.0.state;
-        let mut seen = state.load(Ordering::Relaxed);
-        loop {
-            let next = if seen == IDLE { SCHEDULED } else { LOOK_AGAIN };
-            // AcqRel: whoever takes the connection sees what its last event left, and is told of what became ready before.
-            match state.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(IDLE) => return queue.push(self.task(), None),
-                Ok(_) => return,
-                Err(found) => seen = found,
-            }
+    fn is_full(&self) -> bool {
+        self.outbox.waiting() > self.hosted.limits.high_water
+    }
+
+    /// Reads once, and runs the events that the input gives. Says whether there is more to do, after the others.
+    #[must_use]
+    pub(super) fn serve(&mut self, runner: &mut Runner, scratch: &mut [u8]) -> bool {
+        self.queued = false;
+        if self.closing || self.is_full() || self.is_over() {
+            return false;
         }
-    }
-
-    fn task(&self) -> Task {
-        Task::with(
-            Box::new(Turn { connection: self.clone(), announced: true }),
-            self.0.site,
-            Options::new().key(self.0.id),
-        )
-    }
-
-    /// The event has nothing left to do: the connection becomes idle, unless something has become ready meanwhile.
-    fn rest(&self) {
-        let state = &self.0.state;
-        if state.compare_exchange(SCHEDULED, IDLE, Ordering::AcqRel, Ordering::Relaxed).is_err()
-            && let Some(queue) = self.0.queue.upgrade()
-        {
-            state.store(SCHEDULED, Ordering::Release);
-            queue.push(self.task(), None);
+        runner.site = self.hosted.site;
+        if self.stream.datagrams().is_some() {
+            self.receive_datagrams(runner, scratch);
+        } else {
+            self.receive(runner, scratch);
         }
-    }
-
-    fn over(&self, input: &mut Input) {
-        input.stage = Stage::Over;
-        input.bytes = Vec::new();
-        self.close_now();
-        if let Some(queue) = self.0.queue.upgrade()
-            && let Some(reactor) = queue.reactor.get()
-        {
-            reactor.disconnected(&queue, self.0.id);
-            queue.sleep.notify();
+        let full = self.is_full();
+        // The client of a blocked event that has left, or will send no more, is not waited for. What it sent last may be unread still.
+        if (self.ended || self.blocked && self.read_closed) && !full {
+            self.closing = true;
         }
+        let waits = self.closing || full || self.blocked && self.input.len() > AHEAD;
+        let more = self.readable && !waits;
+        self.queued |= more;
+        more
     }
-}
 
-impl PartialEq for Connection {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Connection {}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("id", &self.0.id).field("peer", &self.0.peer).finish_non_exhaustive()
-    }
-}
-
-impl Input {
-    /// Reads what has arrived. False if there is nothing new.
-    fn read(&mut self, mut stream: &TcpStream) -> bool {
-        if self.start > 0 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        let before = self.bytes.len();
-        loop {
-            let length = self.bytes.len();
-            self.bytes.resize(length + CHUNK, 0);
-            let result = stream.read(&mut self.bytes[length..]);
-            self.bytes.truncate(length + *result.as_ref().unwrap_or(&0));
-            match result {
+    fn receive(&mut self, runner: &mut Runner, scratch: &mut [u8]) {
+        // What a blocked connection sends is read only as far as shows whether the peer is still there.
+        let mut fresh = 0;
+        if self.readable && !(self.blocked && self.input.len() > AHEAD) {
+            match self.stream.read(scratch) {
                 Ok(0) => {
+                    self.readable = false;
                     self.ended = true;
-                    break;
                 }
-                // A short read empties the socket; what arrives later is announced again.
-                Ok(read) if read < CHUNK => {
-                    self.drained = true;
-                    break;
+                Ok(n) => {
+                    fresh = n;
+                    // A read that was not full has emptied the socket; what comes later is a new edge. Not so if the end was announced
+                    // with the same edge: it is still there.
+                    self.readable = n == scratch.len() || self.read_closed || !self.stream.is_socket();
                 }
-                Ok(_) if self.bytes.len() - before >= 16 * CHUNK => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.drained = true;
-                    break;
+                    self.readable = false;
+                    // Who writes into a pipe learns of its end by being told.
+                    self.ended |= self.read_closed && matches!(self.stream, Stream::Pipes(None, _));
                 }
-                Err(_) => {
-                    self.ended = true;
-                    break;
-                }
-            }
-        }
-        self.bytes.len() > before
-    }
-}
-
-/// The event of a connection: one step of its life, and again as long as there is something to do.
-struct Turn {
-    connection: Connection,
-    /// Something has become ready since the socket was last read.
-    announced: bool,
-}
-
-impl Handler for Turn {
-    fn run(&mut self, ev: &mut Event<'_>) -> EventResult {
-        let connection = &self.connection;
-        let inner = &*connection.0;
-        let mut input = inner.input.lock();
-        let input = &mut *input;
-        input.step = Step::Nothing;
-        if std::mem::take(&mut self.announced) {
-            input.drained = false;
-        }
-        match input.stage {
-            Stage::Over => return Ok(()),
-            Stage::New => {
-                inner.service.opened(ev, connection)?;
-                input.step = Step::Opened;
-                ev.again();
-                return Ok(());
-            }
-            Stage::Open => {}
-        }
-        if inner.output.buffered() > inner.limits.high_water {
-            // Rule 4. The order of the steps matters: the socket may become writable in between. Only a write that finds the socket full
-            // is followed by word that it is not, so whoever waits for that word must have made one.
-            inner.held_back.store(true, Ordering::Release);
-            let _ = inner.output.flush();
-            if inner.output.buffered() > inner.limits.high_water {
-                return Ok(());
-            }
-            inner.held_back.store(false, Ordering::Relaxed);
-        }
-        loop {
-            let unread = &input.bytes[input.start..];
-            if !unread.is_empty() {
-                let consumed = inner.service.received(ev, connection, unread)?;
-                if consumed > 0 {
-                    assert!(consumed <= unread.len(), "a service consumes no more than it was given");
-                    input.consumed = consumed;
-                    input.step = Step::Consumed;
-                    input.more = consumed < unread.len() || !input.drained || input.ended;
-                    if input.more {
-                        ev.again();
-                    }
-                    return Ok(());
-                }
-                if unread.len() > inner.limits.message {
-                    input.ended = true;
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.error = Some(error);
+                    return;
                 }
             }
-            if input.ended || input.drained || !input.read(&inner.stream.stream) {
-                break;
+        }
+        let fresh = &scratch[..fresh];
+        if self.blocked {
+            self.input.extend_from_slice(fresh);
+        } else if self.input.is_empty() {
+            // Most requests are taken right out of the buffer they were read into.
+            let taken = self.take(runner, fresh);
+            self.input.extend_from_slice(&fresh[taken..]);
+        } else {
+            self.input.extend_from_slice(fresh);
+            let mut input = mem::take(&mut self.input);
+            let taken = self.take(runner, &input);
+            if taken < input.len() {
+                input.drain(..taken);
+                self.input = input;
             }
         }
-        if input.ended {
-            inner.service.closed(ev, connection)?;
-            input.step = Step::Closed;
+        if self.input.len() > self.hosted.limits.input {
+            self.error = Some(io::Error::other("too much input at once"));
         }
-        Ok(())
     }
 
-    fn failed(&mut self) {
-        // The message that failed is not tried again, and what follows it cannot be understood.
-        let connection = &self.connection;
-        connection.over(&mut connection.0.input.lock());
+    fn receive_datagrams(&mut self, runner: &mut Runner, scratch: &mut [u8]) {
+        if !self.blocked && self.sender.is_some() {
+            let input = mem::take(&mut self.input);
+            self.take_datagram(runner, &input);
+        }
+        for _ in 0..DATAGRAMS {
+            if self.blocked || self.closing || self.is_full() {
+                return;
+            }
+            let Some(socket) = self.stream.datagrams() else { return };
+            match socket.recv_from(scratch) {
+                Ok((length, sender)) => {
+                    self.sender = Some(sender);
+                    self.take_datagram(runner, &scratch[..length]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return;
+                }
+                // Word that an earlier datagram has not arrived says nothing about the next one.
+                Err(_) => {}
+            }
+        }
     }
 
-    fn ended(&mut self, committed: bool) {
-        if !committed {
-            return;
+    fn take_datagram(&mut self, runner: &mut Runner, datagram: &[u8]) {
+        self.call(runner, datagram);
+        if self.blocked {
+            self.input = datagram.to_vec();
+        } else {
+            self.sender = None;
         }
-        let connection = &self.connection;
-        let mut input = connection.0.input.lock();
-        match input.step {
-            Step::Opened => input.stage = Stage::Open,
-            Step::Consumed => {
-                input.start += std::mem::take(&mut input.consumed);
-                if !input.more {
-                    drop(input);
-                    connection.rest();
-                }
-            }
-            Step::Closed => connection.over(&mut input),
-            Step::Nothing => {
-                if input.stage == Stage::Open {
-                    drop(input);
-                    connection.rest();
-                }
+    }
+
+    /// Lets the session take requests off the input, and says how much it took.
+    fn take(&mut self, runner: &mut Runner, input: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < input.len() && !self.closing && !self.is_full() {
+            match self.call(runner, &input[taken..]) {
+                Next::Took(n) => taken += n,
+                _ => break,
             }
         }
+        taken
+    }
+
+    /// Lets the session make one event of its input.
+    #[inline]
+    fn call(&mut self, runner: &mut Runner, input: &[u8]) -> Next {
+        let mut io = Io {
+            runner,
+            outbox: Some(&self.outbox),
+            watch: &mut self.watch,
+            timed_out: mem::take(&mut self.timed_out),
+            sender: self.sender,
+        };
+        let session = &mut self.session;
+        // A session that panics outside its events costs its connection, not the worker.
+        let next = catch_unwind(AssertUnwindSafe(|| session.receive(input, &mut io))).unwrap_or_else(|payload| {
+            runner.failed(format!("a session panicked: {}", crate::error::message(&*payload)));
+            self.error = Some(io::Error::other("the session panicked"));
+            Next::Close
+        });
+        match next {
+            Next::Close => self.closing = true,
+            Next::Blocked(until) => {
+                self.blocked = true;
+                self.until = until;
+                self.fresh_until = until;
+                if let Some(watch) = &self.watch {
+                    let (mailbox, token) = (self.outbox.mailbox().clone(), self.token);
+                    watch.on_change(move || mailbox.leave(Note::Resume(token)));
+                }
+            }
+            Next::Took(n) => assert!(n <= input.len(), "a session takes no more than it was given"),
+            Next::Incomplete => {}
+        }
+        next
+    }
+
+    /// Until when an event waits at the latest that has begun to wait.
+    pub(super) fn take_deadline(&mut self) -> Option<Instant> {
+        self.fresh_until.take()
+    }
+
+    pub(super) fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Writes what was sent. Says whether there is something to serve that was held back.
+    #[must_use]
+    pub(super) fn write(&mut self, runner: &mut Runner) -> bool {
+        let before = self.outbox.waiting();
+        let (shared, mut lost) = (&runner.shared, Vec::new());
+        let written = self.outbox.write(&mut self.stream, |task| shared.push(task, None), |error| lost.push(error));
+        if let Err(error) = written {
+            self.error = Some(error);
+        }
+        for error in lost {
+            runner.failed(format!("a datagram could not be sent: {error}"));
+        }
+        let low = self.hosted.limits.low_water;
+        // The input of a connection that was held back is served from where it was left.
+        let more = self.outbox.waiting() <= low
+            && (self.readable || self.ended || before > low)
+            && !(self.queued || self.blocked || self.closing || self.is_over());
+        self.queued |= more;
+        more
+    }
+
+    /// Tells the session of the end, and lets go of everything.
+    pub(super) fn close(mut self, runner: &mut Runner, registry: &Registry) {
+        self.watch = None;
+        self.stream.unwatch(registry);
+        runner.site = self.hosted.site;
+        let error = self.outbox.end(self.error.take());
+        let Connection { mut session, outbox, mut watch, .. } = self;
+        runner.catching("a session", |runner| {
+            let mut io = Io { runner, outbox: Some(&outbox), watch: &mut watch, timed_out: false, sender: None };
+            session.closed(&mut io, error.as_ref());
+            drop(session);
+        });
     }
 }

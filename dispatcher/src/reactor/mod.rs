@@ -1,299 +1,414 @@
-//! The reactor: sockets and signals as sources of events.
+//! The reactor: sockets, pipes and signals as sources of a queue's events.
 //!
-//! There is no I/O thread. A worker that has nothing to do polls in place of sleeping, one at a time; busy workers look once in a while. What
-//! becomes ready is turned into an event and goes through the schedule like any other, so between readiness and running there is no barrier and
-//! no turn of a loop.
+//! There is no I/O thread. Each worker of a run has a poller and its own share of the connections. A worker that finds a connection readable
+//! reads it and runs, there and then, the events that its [`Session`] makes of the input: between readiness and running there is no queue, no
+//! other thread and no barrier. It turns to its poller again and again, and to the events of the queue in between; when there is
+//! neither, it sleeps in its poller, where whatever adds an event finds it. So a server is a queue with something to listen to:
 //!
-//! 1. Sockets are edge-triggered. Readiness schedules the connection's event, unless that is scheduled already; it is then told to look again.
-//! 2. The event itself reads from the socket, in parallel with others. What it has read stays with the connection until the event that
-//!    consumed it has committed: a re-run gets the same bytes.
-//! 3. A connection has at most one event at a time, so its messages are handled in the order in which they arrive.
-//! 4. What an event sends is an [effect](crate::effects), written when it commits; a client that does not read holds up itself: above a
-//!    high water mark nothing more is read from it, above a hard limit sending to it fails.
-//! 5. While there is a listener or a connection the run goes on; [`TransactionQueue::drain`] closes the listeners and lets it end when no
-//!    event is left.
+//! ```no_run
+//! use optimist_dispatcher::reactor::{Ended, Io, Limits, Next, Outbox, Service, Session};
+//! use optimist_dispatcher::{TVar, TransactionQueue};
+//!
+//! /// Answers each byte with how many there have been, from whomever.
+//! #[derive(Clone, Default)]
+//! struct Count(TVar<u64>);
+//!
+//! impl Service for Count {
+//!     type Session = Count;
+//!     fn connected(&self, _outbox: &Outbox, _peer: &str) -> Count {
+//!         self.clone()
+//!     }
+//! }
+//!
+//! impl Session for Count {
+//!     fn receive(&mut self, _input: &[u8], io: &mut Io<'_>) -> Next {
+//!         let outbox = io.outbox().clone();
+//!         let ended = io.event(|ev| {
+//!             let count = self.0.get(ev)? + 1;
+//!             self.0.set(ev, count)?;
+//!             ev.send(&outbox, format!("{count}\n").as_bytes())
+//!         });
+//!         if matches!(ended, Ended::Committed(())) { Next::Took(1) } else { Next::Close }
+//!     }
+//! }
+//!
+//! let queue = TransactionQueue::default();
+//! queue.serve(Limits::default(), Count::default()).listen("127.0.0.1:7000")?;
+//! queue.drain_on_termination(std::time::Duration::from_secs(5))?;
+//! queue.run()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The contract, in addition to that of [`effects`](crate::effects):
+//!
+//! 1. What a session received stays in its input until the event that it makes of it has committed. An attempt that aborts, and an event
+//!    that blocks, is run again with the same bytes. What arrives while an event runs is no part of its input: whatever it sends,
+//!    it receives only what had arrived before.
+//! 2. What an event [sends](Event::send), to its own connection or to any other, is appended to that connection's [`Outbox`]
+//!    when it commits, exactly once, in the order of commits for each outbox: an outbox is locked before the commit and unlocked when the
+//!    bytes are in it. An event that fails has sent nothing.
+//! 3. Outboxes are written to their sockets when the batches of a round are done, after [`Service::settle`]. A worker writes only
+//!    its own connections' sockets; others leave it a note. What is to follow the writing is [said with the sending](Event::send_then).
+//! 4. A connection whose outbox holds more than the high water mark is not read until it is below the low one, and events that
+//!    send to it from elsewhere can [wait for room](Outbox::wait_for_room). Over the hard limit `send` fails inside the event that sends.
+//! 5. A failed write ends the connection, and [`Session::closed`] is told of it and of the event to which the first byte that was not
+//!    written belongs ([`Unsent`]), in which it may run an event.
+//! 6. An event that [retries](optimist_stm::Tx::retry) blocks no worker. It is run again when something that it has read changes, or when the
+//!    time comes that its session gave; when its client leaves, it is dropped and the session told.
+//! 7. SIGTERM and SIGINT ([`TransactionQueue::drain_on_termination`]), or [`TransactionQueue::drain`]: nothing is accepted any more, what
+//!    has arrived is served and what was sent is written, connections are closed as they fall idle, and what is left at the deadline is
+//!    cut off.
+//! 8. While there is a listener, a datagram socket or a connection, the run goes on. Connections end with their run, however it
+//!    ends; listeners stay with the queue until it drains.
+//! 9. Events of connections count in the run's report as all others; they have no place in its [order](crate::Order). A session deals itself
+//!    with the failures of its events. What nobody else is there to deal with (its own panics, a listener that cannot accept) is an error of
+//!    the run, as [`Config::on_error`](crate::Config::on_error) says.
 
 mod connection;
+mod execute;
+mod limits;
+mod mailbox;
+mod outbox;
+mod poller;
 mod signals;
+mod source;
 
-use std::collections::HashMap;
+use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::panic::Location;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::net::UdpSocket;
 use parking_lot::Mutex;
 
-pub use connection::Connection;
+pub(crate) use execute::Runner;
+pub use execute::{Ended, Io};
+pub use limits::{Limits, raise_descriptor_limit};
+pub(crate) use mailbox::Mailbox;
+pub(crate) use outbox::Sends;
+pub use outbox::{Outbox, OutboxFull, Unsent};
+pub(crate) use poller::Poller;
 pub use signals::Signal;
 
-use crate::event::{Event, EventResult};
 use crate::queue::{Shared, TransactionQueue};
+use mailbox::Note;
+use source::{Listener, Stream};
 
-/// What a server does with its clients. Each call is one event.
+#[cfg(doc)]
+use crate::event::Event;
+
+/// What a server does with its clients.
 pub trait Service: Send + Sync + 'static {
-    /// A client has connected.
-    ///
-    /// # Errors
-    /// As every event's body. A failure closes the connection.
-    fn opened(&self, _ev: &mut Event<'_>, _connection: &Connection) -> EventResult {
-        Ok(())
+    /// The state of one connection.
+    type Session: Session;
+
+    /// A connection has been accepted.
+    fn connected(&self, outbox: &Outbox, peer: &str) -> Self::Session;
+
+    /// What is sent to whom comes when there are already as many connections as there may be.
+    fn refusal(&self) -> &[u8] {
+        b""
     }
 
-    /// Bytes have arrived that no event has consumed yet. Handles *one* message at their beginning and returns its length; 0 if the
-    /// message is not complete, and then nothing else must have been done. What follows the message is handed to the next event.
+    /// Called on every worker after the events of a round, before anything they sent goes to a socket: the place to write out a log.
+    fn settle(&self) {}
+
+    /// Called on every worker when it starts, and again when the time it returned has come, unless that is never.
+    fn timer(&self, _io: &mut Io<'_>) -> Option<Instant> {
+        None
+    }
+}
+
+/// The state of one connection, and what becomes of its input.
+pub trait Session: Send + 'static {
+    /// There is input: as much as has arrived and is not taken yet, or one datagram. It makes an event of the first request in it, or says
+    /// why not.
     ///
-    /// # Errors
-    /// As every event's body. A failure closes the connection.
+    /// # Panics
+    /// If it panics, or takes more than there is, the connection is closed.
     ///
     /// # Abort safety
-    /// A re-run gets the same bytes.
-    fn received(&self, ev: &mut Event<'_>, connection: &Connection, bytes: &[u8]) -> EventResult<usize>;
+    /// Called once per request; the body it passes to [`Io::event`] is called once per attempt.
+    fn receive(&mut self, input: &[u8], io: &mut Io<'_>) -> Next;
 
-    /// The connection is over: the client has closed it, or [`Connection::close`] was called, or it failed.
-    ///
-    /// # Errors
-    /// As every event's body.
-    fn closed(&self, _ev: &mut Event<'_>, _connection: &Connection) -> EventResult {
-        Ok(())
+    /// The connection is gone: closed by the peer (no error), by [`Next::Close`], or by a failure, which is an [`Unsent`] within if it
+    /// left something unwritten.
+    fn closed(&mut self, _io: &mut Io<'_>, _error: Option<&io::Error>) {}
+}
+
+/// What a session made of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It used up so many bytes, and may be called with the rest. Of a datagram nothing is left in any case.
+    Took(usize),
+    /// It needs more than there is.
+    Incomplete,
+    /// Its event waits for a change: it is called with the same input when there has been one, or when the time has come.
+    Blocked(Option<Instant>),
+    /// The connection is to be closed when what was sent is written.
+    Close,
+}
+
+/// A service as the pollers see it.
+trait AnyService: Send + Sync {
+    fn connected(&self, outbox: &Outbox, peer: &str) -> Box<dyn Session>;
+    fn refusal(&self) -> &[u8];
+    fn settle(&self);
+    fn timer(&self, io: &mut Io<'_>) -> Option<Instant>;
+}
+
+impl<S: Service> AnyService for S {
+    fn connected(&self, outbox: &Outbox, peer: &str) -> Box<dyn Session> {
+        Box::new(Service::connected(self, outbox, peer))
+    }
+
+    fn refusal(&self) -> &[u8] {
+        Service::refusal(self)
+    }
+
+    fn settle(&self) {
+        Service::settle(self);
+    }
+
+    fn timer(&self, io: &mut Io<'_>) -> Option<Instant> {
+        Service::timer(self, io)
     }
 }
 
-/// How a server treats its clients.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// How many connections there may be; further ones wait to be accepted.
-    pub connections: usize,
-    /// The longest incomplete message, in bytes; a client that sends more is disconnected.
-    pub message: usize,
-    /// While more bytes than this wait to be sent to a client, nothing is read from it.
-    pub high_water: usize,
-    /// Sending fails if more bytes than this would wait.
-    pub hard: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { connections: 10_000, message: 512 << 20, high_water: 1 << 20, hard: 256 << 20 }
-    }
-}
-
-const WAKE: Token = Token(0);
-const SIGNAL: Token = Token(1);
-const FIRST: usize = 2;
-
-/// How many events of the operating system are taken at once.
-const BATCH: usize = 256;
-
-/// The sources of a queue.
-pub(crate) struct Reactor {
-    registry: Registry,
-    waker: Arc<Waker>,
-    poller: Mutex<Poller>,
-    sources: Mutex<Sources>,
-    /// How many listeners and connections there are.
-    count: AtomicUsize,
-}
-
-struct Poller {
-    poll: Poll,
-    events: Events,
-}
-
-#[derive(Default)]
-struct Sources {
-    next: usize,
-    listeners: HashMap<Token, Arc<Listener>>,
-    connections: HashMap<Token, Connection>,
-    signals: Option<signals::Receiver>,
-}
-
-/// A listening socket.
-struct Listener {
-    socket: TcpListener,
-    service: Arc<dyn Service>,
+/// A service of a queue.
+struct Hosted {
+    service: Box<dyn AnyService>,
     limits: Limits,
+    connections: AtomicUsize,
+    /// Where it was given to the queue.
     site: &'static Location<'static>,
 }
 
+/// What the workers of a queue's run share of its sources.
+pub(crate) struct Reactor {
+    state: Mutex<State>,
+    /// How many listeners, datagram sockets and connections there are.
+    alive: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    services: Vec<Arc<Hosted>>,
+    /// Sources that no poller watches.
+    sources: Vec<Source>,
+    /// The mailboxes of the workers that have a poller.
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// Where the next connection goes, among equals.
+    next: usize,
+}
+
+enum Source {
+    Listener(Listener, Arc<Hosted>),
+    Stream(Stream, String, Arc<Hosted>),
+    Signal(signals::Receiver),
+}
+
 impl Reactor {
-    fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let registry = poll.registry().try_clone()?;
-        let waker = Arc::new(Waker::new(&registry, WAKE)?);
-        let poller = Mutex::new(Poller { poll, events: Events::with_capacity(BATCH) });
-        let sources = Mutex::new(Sources { next: FIRST, ..Sources::default() });
-        Ok(Reactor { registry, waker, poller, sources, count: AtomicUsize::new(0) })
+    fn new() -> Self {
+        Reactor { state: Mutex::default(), alive: AtomicUsize::new(0) }
     }
 
-    /// Whether there is any listener or connection.
+    /// Whether there is any listener, datagram socket or connection.
     pub(crate) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 0
+        // Acquire pairs with the release in `leave`: whoever sees that the last one is gone sees the events that it has added.
+        self.alive.load(Ordering::Acquire) == 0
     }
 
-    pub(crate) fn waker(&self) -> &Arc<Waker> {
-        &self.waker
+    fn enter(&self, count: usize) {
+        // Relaxed: whoever adds one holds another up, or wakes a worker.
+        self.alive.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Polls until something is ready, somebody wakes the poller, or the deadline has passed; schedules what is ready. False if
-    /// another worker is polling.
-    pub(crate) fn poll(&self, queue: &Arc<Shared>, deadline: Option<Instant>, before: impl FnOnce() -> bool) -> bool {
-        let Some(mut poller) = self.poller.try_lock() else { return false };
-        if !before() {
-            return true;
+    fn leave(&self, count: usize) {
+        self.alive.fetch_sub(count, Ordering::Release);
+    }
+
+    /// Accepts no more, and closes what falls idle.
+    pub(crate) fn drain(&self) {
+        let mut state = self.state.lock();
+        let before = state.sources.len();
+        state.sources.retain(|source| !matches!(source, Source::Listener(..)));
+        self.leave(before - state.sources.len());
+        state.mailboxes.iter().for_each(|mailbox| mailbox.leave(Note::Drain));
+    }
+
+    fn add(&self, source: Source) {
+        let mut state = self.state.lock();
+        if !matches!(source, Source::Signal(_)) {
+            self.enter(1);
         }
-        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let Poller { poll, events } = &mut *poller;
-        if poll.poll(events, timeout).is_err() {
-            // Interrupted by a signal: whoever polls comes back.
-            return true;
+        state.sources.push(source);
+        if let Some(mailbox) = state.mailboxes.first() {
+            mailbox.leave(Note::Look);
         }
-        for event in &*events {
-            match event.token() {
-                WAKE => {}
-                SIGNAL => self.signalled(queue),
-                token => self.ready(queue, token, event),
-            }
-        }
-        true
-    }
-
-    fn ready(&self, queue: &Arc<Shared>, token: Token, event: &mio::event::Event) {
-        let (listener, connection) = {
-            let sources = self.sources.lock();
-            (sources.listeners.get(&token).cloned(), sources.connections.get(&token).cloned())
-        };
-        if let Some(listener) = listener {
-            self.accept(queue, &listener);
-        } else if let Some(connection) = connection {
-            connection.ready(
-                queue,
-                event.is_readable() || event.is_read_closed(),
-                event.is_writable(),
-                event.is_read_closed(),
-            );
-        }
-    }
-
-    fn signalled(&self, queue: &Arc<Shared>) {
-        let actions = self.sources.lock().signals.as_mut().map(signals::Receiver::take).unwrap_or_default();
-        for action in actions {
-            action(&TransactionQueue::from_shared(queue.clone()));
-        }
-    }
-
-    fn accept(&self, queue: &Arc<Shared>, listener: &Arc<Listener>) {
-        loop {
-            if self.sources.lock().connections.len() >= listener.limits.connections {
-                return;
-            }
-            match listener.socket.accept() {
-                Ok((stream, peer)) => {
-                    // An accepted socket that cannot be registered is closed.
-                    let _ = self.connect(queue, listener, stream, peer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody is waiting, or the process has no file descriptor left; then the next connection that closes tries again.
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn connect(
-        &self,
-        queue: &Arc<Shared>,
-        listener: &Arc<Listener>,
-        mut stream: mio::net::TcpStream,
-        peer: SocketAddr,
-    ) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let token = {
-            let mut sources = self.sources.lock();
-            sources.next += 1;
-            Token(sources.next)
-        };
-        self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let connection = Connection::new(
-            token.0 as u64,
-            stream,
-            peer,
-            listener.service.clone(),
-            listener.limits.clone(),
-            listener.site,
-            Arc::downgrade(queue),
-        );
-        self.sources.lock().connections.insert(token, connection.clone());
-        self.count.fetch_add(1, Ordering::Relaxed);
-        connection.ready(queue, true, false, false);
-        Ok(())
-    }
-
-    /// Forgets a connection, which closes it when its last handle goes.
-    fn disconnected(&self, queue: &Arc<Shared>, id: u64) {
-        let listeners: Vec<_> = {
-            let mut sources = self.sources.lock();
-            if sources.connections.remove(&Token(id as usize)).is_none() {
-                return;
-            }
-            sources.listeners.values().cloned().collect()
-        };
-        // Whoever waits to be accepted is announced only once.
-        for listener in listeners {
-            self.accept(queue, &listener);
-        }
-        self.count.fetch_sub(1, Ordering::Release);
-    }
-
-    /// Accepts no more.
-    pub(crate) fn close_listeners(&self) {
-        let listeners = std::mem::take(&mut self.sources.lock().listeners);
-        self.count.fetch_sub(listeners.len(), Ordering::Release);
     }
 }
 
 impl Shared {
     /// The reactor, made at its first use.
-    fn reactor(&self) -> io::Result<&Reactor> {
-        if let Some(reactor) = self.reactor.get() {
-            return Ok(reactor);
+    fn reactor(&self) -> &Reactor {
+        let mut made = false;
+        let reactor = self.reactor.get_or_init(|| {
+            made = true;
+            Reactor::new()
+        });
+        if made {
+            self.sleep.rouse();
         }
-        let reactor = Reactor::new()?;
-        let reactor = self.reactor.get_or_init(|| reactor);
-        self.sleep.set_waker(reactor.waker().clone());
-        Ok(reactor)
+        reactor
     }
 }
 
-impl TransactionQueue {
-    /// Serves clients that connect to a TCP address, from the next [`run`](Self::run) on. Returns the address that is bound, which
-    /// tells the port if 0 was asked for.
+/// A service that a queue's run offers, and where it is to be had. Cloning it gives another handle to the same one.
+#[derive(Clone)]
+pub struct Server {
+    queue: TransactionQueue,
+    hosted: Arc<Hosted>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    fn add(&self, source: Source) {
+        self.queue.shared().reactor().add(source);
+    }
+
+    /// Listens on a TCP address, and says which it is: port 0 becomes one that is free.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// If the address cannot be had.
+    ///
+    /// # Atomicity
+    /// Within an event this happens at once, and is not undone if the event aborts: it belongs into [`Event::on_commit`].
+    pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let (listener, address) = Listener::tcp(resolve(address)?)?;
+        self.add(Source::Listener(listener, self.hosted.clone()));
+        Ok(address)
+    }
+
+    /// Listens on a Unix socket. A socket file that nobody listens to is replaced.
+    ///
+    /// # Errors
+    /// If the socket cannot be had.
+    pub fn listen_unix(&self, path: impl Into<PathBuf>) -> io::Result<()> {
+        let listener = Listener::unix(path.into())?;
+        self.add(Source::Listener(listener, self.hosted.clone()));
+        Ok(())
+    }
+
+    /// Receives datagrams at a UDP address, and says which it is. The socket is one session; its input is one datagram at a time, from
+    /// [`Io::sender`], and it answers with [`Event::send_to`].
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn bind_udp(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let socket = UdpSocket::bind(resolve(address)?)?;
+        let address = socket.local_addr()?;
+        self.attach(Stream::Udp(socket), address.to_string());
+        Ok(address)
+    }
+
+    /// Serves a TCP connection that was made elsewhere.
+    ///
+    /// # Errors
+    /// If it cannot be made non-blocking.
+    pub fn attach_tcp(&self, stream: TcpStream) -> io::Result<()> {
+        let peer = stream.peer_addr()?;
+        stream.set_nonblocking(true)?;
+        self.attach(Stream::Tcp(mio::net::TcpStream::from_std(stream)), peer.to_string());
+        Ok(())
+    }
+
+    /// Serves a connection of Unix sockets that was made elsewhere.
+    ///
+    /// # Errors
+    /// If it cannot be made non-blocking.
+    pub fn attach_unix(&self, stream: UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        self.attach(Stream::Unix(mio::net::UnixStream::from_std(stream)), "a socket".to_owned());
+        Ok(())
+    }
+
+    /// Serves pipes as one connection: what the session receives comes from `reader`, what is sent to it goes into `writer`. Either may be
+    /// missing.
+    ///
+    /// # Errors
+    /// If they cannot be made non-blocking.
+    pub fn attach_pipes(&self, reader: Option<OwnedFd>, writer: Option<OwnedFd>) -> io::Result<()> {
+        let reader = reader.map(mio::unix::pipe::Receiver::from);
+        let writer = writer.map(mio::unix::pipe::Sender::from);
+        if let Some(reader) = &reader {
+            reader.set_nonblocking(true)?;
+        }
+        if let Some(writer) = &writer {
+            writer.set_nonblocking(true)?;
+        }
+        self.attach(Stream::Pipes(reader, writer), "a pipe".to_owned());
+        Ok(())
+    }
+
+    /// Serves standard input, be it a terminal, a pipe or a file, as a connection that nothing can be sent to.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn attach_stdin(&self) -> io::Result<()> {
+        self.attach(Stream::stdin()?, "standard input".to_owned());
+        Ok(())
+    }
+
+    fn attach(&self, stream: Stream, peer: String) {
+        self.add(Source::Stream(stream, peer, self.hosted.clone()));
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.hosted.connections.load(Ordering::Relaxed)
+    }
+
+    /// The queue whose runs offer it.
+    #[must_use]
+    pub fn queue(&self) -> &TransactionQueue {
+        &self.queue
+    }
+}
+
+fn resolve(address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "the address names nothing");
+    address.to_socket_addrs()?.next().ok_or_else(none)
+}
+
+impl TransactionQueue {
+    /// Offers a service, from the next [`run`](Self::run) on or in the one in progress. What is returned says where.
     #[track_caller]
-    pub fn listen(&self, address: impl ToSocketAddrs, limits: Limits, service: impl Service) -> io::Result<SocketAddr> {
-        let address = address
-            .to_socket_addrs()?
-            .next()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the address names nothing"))?;
-        let mut socket = TcpListener::bind(address)?;
-        let bound = socket.local_addr()?;
-        let reactor = self.shared().reactor()?;
-        let token = {
-            let mut sources = reactor.sources.lock();
-            sources.next += 1;
-            Token(sources.next)
-        };
-        reactor.registry.register(&mut socket, token, Interest::READABLE)?;
-        let listener = Listener { socket, service: Arc::new(service), limits, site: Location::caller() };
-        reactor.sources.lock().listeners.insert(token, Arc::new(listener));
-        reactor.count.fetch_add(1, Ordering::Relaxed);
-        self.shared().sleep.notify();
-        Ok(bound)
+    pub fn serve(&self, limits: Limits, service: impl Service) -> Server {
+        let hosted = Arc::new(Hosted {
+            service: Box::new(service),
+            limits,
+            connections: AtomicUsize::new(0),
+            site: Location::caller(),
+        });
+        let reactor = self.shared().reactor();
+        let mut state = reactor.state.lock();
+        state.services.push(hosted.clone());
+        state.mailboxes.iter().for_each(|mailbox| mailbox.leave(Note::Look));
+        drop(state);
+        Server { queue: self.clone(), hosted }
     }
 
     /// Calls `action` when the process gets a signal, on a worker, outside of any event.
@@ -305,16 +420,12 @@ impl TransactionQueue {
         signal: Signal,
         action: impl Fn(&TransactionQueue) + Send + Sync + 'static,
     ) -> io::Result<()> {
-        let reactor = self.shared().reactor()?;
-        let mut sources = reactor.sources.lock();
-        let receiver = match &mut sources.signals {
-            Some(receiver) => receiver,
-            none => none.insert(signals::Receiver::new(&reactor.registry, SIGNAL)?),
-        };
-        receiver.add(signal, Arc::new(action))
+        let receiver = signals::Receiver::new(signal, Arc::new(action))?;
+        self.shared().reactor().add(Source::Signal(receiver));
+        Ok(())
     }
 
-    /// On SIGTERM and SIGINT: accepts no more connections, finishes what has been received, and ends the run; after `limit` it is stopped.
+    /// On SIGTERM and SIGINT: [drains](Self::drain) the run, and if it has not ended after `limit`, [stops](Self::stop) it.
     ///
     /// # Errors
     /// If the system refuses.

@@ -91,6 +91,8 @@ pub(crate) fn kind_of(value: Value) -> &'static str {
         object_kind(object)
     } else if value.as_function().is_some() {
         "a function"
+    } else if value.as_connection().is_some() {
+        "a connection"
     } else {
         "none"
     }

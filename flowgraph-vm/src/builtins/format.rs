@@ -158,6 +158,8 @@ fn format_immediate(shared: &Shared, value: Value, out: &mut String) {
         write_quoted(out, &shared.symbols.name(symbol), '\'')
     } else if let Some(function) = value.as_function() {
         write!(out, "{}", shared.program.functions[function as usize].name)
+    } else if let Some(connection) = value.as_connection() {
+        write!(out, "connection({connection})")
     } else {
         write!(out, "none")
     };

@@ -10,15 +10,17 @@ pub(crate) mod order;
 mod queue;
 mod text;
 
+use std::time::Duration;
+
 use access::{Access, Make, elements, kind_of};
 use array::Sort;
 
 use crate::barrier::{Attempt, Protocol};
 use crate::flowgraph::fault::Fault;
 use crate::flowgraph::op::Op;
-use crate::flowgraph::program::{Assign, Immediate};
+use crate::flowgraph::program::{Assign, FunctionId, Immediate};
 use crate::heap::{Kind, Object, Root};
-use crate::interpreter::context::QueuedCall;
+use crate::interpreter::context::{Condition, EventSource, Input, QueuedCall};
 use crate::interpreter::{Machine, Trap};
 use crate::value::Value;
 
@@ -275,6 +277,21 @@ impl Machine<'_> {
                 let delay = numbers::milliseconds(*delay)?;
                 self.add_event(assign, Some(delay), args)?
             }
+            (Op::Connections | Op::Lines | Op::Chunks, [of, args @ ..]) => {
+                let Immediate::Each(function, place) = assign.immediate else { unreachable!("the lowering gives one") };
+                let source = event_source(op, *of)?;
+                let call = self.queued(assign, function, None, args);
+                self.context.each(tx, source, call, place as usize)?;
+                Value::NONE
+            }
+            (Op::Readable | Op::Closed, [of, args @ ..]) => {
+                let Immediate::Function(function) = assign.immediate else { unreachable!("the lowering gives one") };
+                let connection = connection_of(op, *of)?;
+                let condition = if op == Op::Readable { Condition::Readable } else { Condition::Closed };
+                let call = self.queued(assign, function, None, args);
+                self.context.when(tx, condition, connection, call)?;
+                Value::NONE
+            }
 
             (Op::Now, []) => {
                 let now = self.context.now();
@@ -320,23 +337,26 @@ impl Machine<'_> {
                 Value::NONE
             }
             (Op::Send, [connection, content]) => {
-                let connection = numbers::size("a connection", *connection, i64::MAX as usize)?;
+                let connection = connection_of(op, *connection)?;
                 let bytes = text::content(op, *content)?;
                 self.count_output(bytes.len())?;
-                self.context.send(connection as u64, bytes)?;
+                self.context.send(tx, connection, bytes)?;
                 Value::NONE
             }
-            (Op::Receive, [connection]) => {
-                let connection = numbers::size("a connection", *connection, i64::MAX as usize)?;
-                match self.context.receive(connection as u64)? {
-                    Some(bytes) => self.worker.mutator.make_bytes(&bytes),
-                    None => Value::NONE,
+            (Op::Receive, [connection]) => match self.context.receive(tx, connection_of(op, *connection)?)? {
+                Some(bytes) => {
+                    self.worker.mutator.check_size(bytes.len())?;
+                    self.worker.mutator.make_bytes(&bytes)
                 }
-            }
+                None => Value::NONE,
+            },
             (Op::Close, [connection]) => {
-                let connection = numbers::size("a connection", *connection, i64::MAX as usize)?;
-                self.context.close(connection as u64)?;
+                self.context.close(connection_of(op, *connection)?)?;
                 Value::NONE
+            }
+            (Op::Peer, [connection]) => {
+                let peer = self.context.peer(connection_of(op, *connection)?)?;
+                self.worker.mutator.make_text(&peer)
             }
 
             (Op::Assert, [condition, rest @ ..]) => {
@@ -372,6 +392,7 @@ impl Machine<'_> {
             None if value.is_int() => "int",
             None if value.is_immediate_float() => "float",
             None if value.as_symbol().is_some() => "symbol",
+            None if value.as_connection().is_some() => "connection",
             None => "none",
             Some(meta) => match meta.kind() {
                 Kind::Text => "str",
@@ -572,16 +593,33 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn add_event(
-        &mut self,
-        assign: &Assign,
-        delay: Option<std::time::Duration>,
-        args: &[Value],
-    ) -> Result<Value, Trap> {
+    fn add_event(&mut self, assign: &Assign, delay: Option<Duration>, args: &[Value]) -> Result<Value, Trap> {
         let Immediate::Function(function) = assign.immediate else { unreachable!("the lowering gives a function") };
-        let arguments: Vec<Root> = args.iter().map(|value| self.worker.mutator.root(*value)).collect();
-        self.context.add(QueuedCall { function, arguments, delay, span: assign.span })?;
+        let call = self.queued(assign, function, delay, args);
+        self.context.add(call)?;
         Ok(Value::NONE)
+    }
+
+    fn queued(&mut self, assign: &Assign, function: FunctionId, delay: Option<Duration>, args: &[Value]) -> QueuedCall {
+        let arguments: Vec<Root> = args.iter().map(|value| self.worker.mutator.root(*value)).collect();
+        QueuedCall { function, arguments, delay, span: assign.span }
+    }
+}
+
+fn connection_of(op: Op, value: Value) -> Result<u32, Trap> {
+    value.as_connection().ok_or_else(|| wrong(op.name(), "a connection", value))
+}
+
+/// The source that an operation of [`Notation::Each`](crate::flowgraph::op::Notation::Each) names.
+fn event_source(op: Op, of: Value) -> Result<EventSource, Trap> {
+    match (op, of.as_connection(), of.text()) {
+        (Op::Connections, _, Some(address)) => Ok(EventSource::Connections(address.to_owned())),
+        (Op::Connections, ..) => Err(wrong("connections", "an address such as \"127.0.0.1:7000\"", of)),
+        (Op::Lines, Some(connection), _) => Ok(EventSource::Lines(Input::Connection(connection))),
+        (Op::Lines, _, Some(name)) => Ok(EventSource::Lines(Input::File(name.to_owned()))),
+        (_, Some(connection), _) => Ok(EventSource::Chunks(Input::Connection(connection))),
+        (_, _, Some(name)) => Ok(EventSource::Chunks(Input::File(name.to_owned()))),
+        _ => Err(wrong(op.name(), "a connection or the name of a file", of)),
     }
 }
 

@@ -131,6 +131,9 @@ fn rank(value: Value) -> u8 {
     if value.as_symbol().is_some() {
         return 2;
     }
+    if value.as_connection().is_some() {
+        return 7;
+    }
     match value.object().map(|object| object.meta().kind()) {
         None | Some(Kind::Big | Kind::Float) => 1,
         Some(Kind::Text) => 3,
@@ -154,7 +157,7 @@ pub(crate) fn is_ordered(value: Value) -> bool {
 }
 
 /// A total order of all values, in which keys are listed and lists sorted: `none`, numbers, symbols by name, strings, byte strings,
-/// lists by their first difference. `None` for mutable things, which have no order.
+/// lists by their first difference, connections by age. `None` for mutable things, which have no order.
 pub(crate) fn total_order(a: Value, b: Value, symbols: &dyn Fn(u32) -> std::sync::Arc<str>) -> Option<Ordering> {
     let mut open = Vec::new();
     let mut result = leaf_order(a, b, symbols, &mut open)?;
@@ -197,6 +200,7 @@ fn leaf_order(
         2 => Some(symbols(a.as_symbol()?).cmp(&symbols(b.as_symbol()?))),
         3 => Some(a.text()?.cmp(b.text()?)),
         4 => Some(a.byte_string()?.cmp(b.byte_string()?)),
+        7 => Some(a.as_connection().cmp(&b.as_connection())),
         5 => {
             open.push(Pair(a.object()?, b.object()?, 0));
             Some(Ordering::Equal)

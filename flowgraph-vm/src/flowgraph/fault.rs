@@ -74,6 +74,11 @@ faults! {
 }
 
 impl Fault {
+    /// Something was asked of a connection that there is not, or no more.
+    pub fn no_connection(number: u32) -> Self {
+        Self::OutOfBounds { what: "a connection", value: number.to_string(), wanted: "open" }
+    }
+
     /// What could be done about it, where there is an answer that fits most programs.
     pub fn help(&self) -> Option<&'static str> {
         match self {
@@ -81,6 +86,15 @@ impl Fault {
             Self::KeyNotFound { .. } => Some("`get(map, key, otherwise)` gives a value for a key that is not there"),
             Self::NotIndexable { kind: "none" } | Self::NotAnObject { kind: "none", .. } => {
                 Some("a key that is not in a map, an empty queue, and a function without `return` give none")
+            }
+            Self::WrongKind { what: "for", got: "an integer", .. } => {
+                Some("a loop over integers is written `for i in 0..n`")
+            }
+            Self::WrongKind { what: "an assignment to an element", got: "a list", .. } => {
+                Some("a list cannot change; an array made of it with `array(list)` can")
+            }
+            Self::WrongKind { what: "an assignment to an element", got: "a string" | "a byte string", .. } => {
+                Some("it cannot change; `replace`, `slice` and `+` make new ones")
             }
             _ => None,
         }

@@ -36,6 +36,11 @@ pub enum Notation {
     Add,
     /// `add f(v, w) after d`; the function is the immediate, the delay the first operand.
     AddAfter,
+    /// `for each x in name(v) add f(a, x)`, found by the operation's own name; the function and the place of `x` among its arguments are
+    /// the immediate, the source is the first operand.
+    Each,
+    /// `when name(v) add f(a)`, found by the operation's own name; the function is the immediate, `v` the first operand.
+    When,
     /// `promote(v)` as a statement of its own.
     Promote,
     /// `name(v, w)`, found by the operation's own name.
@@ -176,7 +181,7 @@ operations! {
     Neg "neg" (Prefix("-")) [1] Pure "The number with its sign turned.";
 
     // Kinds and conversions.
-    Kind "kind" (Call) [1] Total "A symbol for the kind: 'none 'int 'float 'symbol 'str 'bytes 'list 'array 'map 'queue, or an object's type.";
+    Kind "kind" (Call) [1] Total "A symbol for the kind: 'none 'int 'float 'symbol 'str 'bytes 'list 'array 'map 'queue 'connection, or an object's type.";
     ToInt "int" (Call) [1] Pure "An integer from a number (its fraction dropped) or from a string of digits.";
     ToFloat "float" (Call) [1] Pure "A float from a number or a string.";
     ToStr "str" (Call) [0 up] Reads "Its arguments as text, one after the other, strings as they are.";
@@ -268,6 +273,13 @@ operations! {
     CallHost "callhost" (Host) [0 up] Calls "Calls a function of the embedding program.";
     AddEvent "addevent" (Add) [0 up] Output "Queues a call as an event of its own, which starts if this one commits.";
     AddAfter "addafter" (AddAfter) [1 up] Output "Queues a call as an event of its own, at the earliest after so many milliseconds.";
+
+    // Sources of events. They begin to give when the event that names them commits.
+    Connections "connections" (Each) [1 up] Output "Listens on a TCP address, `host:port`: an event for each client that connects.";
+    Lines "lines" (Each) [1 up] Output "An event for each line, without its end, of a connection, of a file, or of the standard input (`-`).";
+    Chunks "chunks" (Each) [1 up] Output "An event for the bytes that have arrived on a connection, or for each piece of a file.";
+    Readable "readable" (When) [1 up] Output "An event once there is something to receive on a connection, or it has ended.";
+    Closed "closed" (When) [1 up] Output "An event once a connection is over, whoever has ended it.";
     PromoteHint "promote" (Promote) [1] Total "Tells the compiling tiers to specialise to this value from here on.";
 
     // What the event's context gives, so that a run can be recorded and replayed.
@@ -279,9 +291,10 @@ operations! {
     Print "print" (Call) [0 up] Output "Prints its arguments with blanks between them, strings as they are, and ends the line.";
     Log "log" (Call) [0 up] Output "As print, but to the log (standard error).";
     WriteFile "write_file" (Call) [2] Output "Appends a string or byte string to the file of this name.";
-    Send "send" (Call) [2] Output "Sends a string or byte string on a connection.";
-    Receive "receive" (Call) [1] Context "What has arrived on a connection, as bytes; none if nothing has.";
-    Close "close" (Call) [1] Output "Closes a connection.";
+    Send "send" (Call) [2] Output "Sends a string or byte string on a connection; to a client that has gone it is dropped.";
+    Receive "receive" (Call) [1] Context "Takes what has arrived on a connection, as bytes: none if nothing has, empty if nothing will any more.";
+    Close "close" (Call) [1] Output "Closes a connection once everything sent has been written.";
+    Peer "peer" (Call) [1] Context "The address at the other end of a connection, as text.";
 
     // Checks.
     Assert "assert" (Call) [1 to 2] Pure "Fails, with the second as message, if the first is the integer 0.";
@@ -296,6 +309,16 @@ impl Op {
     /// The operation called as `name(…)`.
     pub fn called(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|op| op.notation() == Notation::Call && op.name() == name)
+    }
+
+    /// The source of events called `name(…)` in `for each x in name(…)`.
+    pub fn source(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|op| op.notation() == Notation::Each && op.name() == name)
+    }
+
+    /// The condition called `name(…)` in `when name(…)`.
+    pub fn condition(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|op| op.notation() == Notation::When && op.name() == name)
     }
 
     /// Whether it belongs to the core language.

@@ -116,6 +116,27 @@ impl Assignment<'_> {
     }
 }
 
+impl Assignment<'_> {
+    /// `for each item in source(v) add f(a, item)`, with a name for the item that no variable has.
+    fn each(&self, f: &mut fmt::Formatter<'_>, function: FunctionId, place: usize) -> fmt::Result {
+        let mut item = "item".to_owned();
+        while self.function.variable(&item).is_some() {
+            item.push('_');
+        }
+        let name = &self.program.functions[function.index()].name;
+        write!(f, "for each {item} in {}({}) add {name}(", self.assign.op.name(), self.operand(0))?;
+        for index in 0..self.assign.args.len() {
+            let between = if index > 0 { ", " } else { "" };
+            match index.cmp(&place) {
+                std::cmp::Ordering::Less => write!(f, "{between}{}", self.operand(index + 1))?,
+                std::cmp::Ordering::Equal => write!(f, "{between}{item}")?,
+                std::cmp::Ordering::Greater => write!(f, "{between}{}", self.operand(index))?,
+            }
+        }
+        f.write_str(")")
+    }
+}
+
 impl Display for Assignment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Assign { target, op, immediate, .. } = self.assign;
@@ -160,6 +181,11 @@ impl Display for Assignment<'_> {
                 write!(f, "add {}", self.program.functions[id.index()].name)?;
                 self.list(f, 1)?;
                 write!(f, " after {}", self.operand(0))
+            }
+            (Notation::Each, Immediate::Each(id, place)) => self.each(f, id, place as usize),
+            (Notation::When, Immediate::Function(id)) => {
+                write!(f, "when {}({}) add {}", op.name(), self.operand(0), self.program.functions[id.index()].name)?;
+                self.list(f, 1)
             }
             (Notation::Promote | Notation::Call, _) => {
                 f.write_str(op.name())?;

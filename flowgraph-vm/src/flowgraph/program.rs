@@ -158,6 +158,8 @@ pub enum Immediate {
     None,
     /// A function to call or queue.
     Function(FunctionId),
+    /// A function to call for each thing that a source gives, which becomes the argument at this place.
+    Each(FunctionId, u32),
     /// An object type.
     Type(TypeId),
     /// A field.

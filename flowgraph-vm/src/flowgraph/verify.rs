@@ -23,7 +23,7 @@ pub fn verify(program: &Program) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for function in &program.functions {
         regions(function, &mut diagnostics);
-        unset_reads(function, &mut diagnostics);
+        unset_reads(program, function, &mut diagnostics);
     }
     diagnostics
 }
@@ -95,7 +95,7 @@ impl Variables {
 }
 
 /// Reports reads of variables that no path from the start has set.
-fn unset_reads(function: &Function, diagnostics: &mut Vec<Diagnostic>) {
+fn unset_reads(program: &Program, function: &Function, diagnostics: &mut Vec<Diagnostic>) {
     let mut at_start: Vec<Option<Variables>> = vec![None; function.blocks.len()];
     let mut parameters = Variables::none(function.variables.len());
     (0..function.parameters).for_each(|index| parameters.add(VarId::from(index)));
@@ -130,7 +130,10 @@ fn unset_reads(function: &Function, diagnostics: &mut Vec<Diagnostic>) {
         reads_in_order(block, |read| match read {
             Event::Read(var, span) => {
                 if !set.has(var) && told.insert(var, ()).is_none() {
-                    diagnostics.push(unset(&function.variables[var.index()], span));
+                    let name = &function.variables[var.index()];
+                    let others = function.variables.iter().filter(|other| *other != name && !other.starts_with('_'));
+                    let shared = program.globals.iter().map(|global| &*global.name);
+                    diagnostics.push(unset(name, span).suggest(name, others.map(|other| &**other).chain(shared)));
                 }
             }
             Event::Set(var) => set.add(var),
@@ -191,7 +194,11 @@ pub fn well_formed(program: &Program) -> Result<(), String> {
                     (Notation::Function | Notation::Add, Immediate::Function(id)) => {
                         program.functions.get(id.index()).is_some_and(|f| f.parameters == count)
                     }
-                    (Notation::AddAfter, Immediate::Function(id)) => {
+                    (Notation::Each, Immediate::Each(id, place)) => program
+                        .functions
+                        .get(id.index())
+                        .is_some_and(|f| f.parameters == count && (place as usize) < count),
+                    (Notation::AddAfter | Notation::When, Immediate::Function(id)) => {
                         program.functions.get(id.index()).is_some_and(|f| f.parameters + 1 == count)
                     }
                     (Notation::Host, Immediate::Host(id)) => id.index() < program.hosts.len(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::barrier::{Abort, Attempt};
 use crate::flowgraph::fault::Fault;
 use crate::flowgraph::program::FunctionId;
 use crate::heap::Root;
@@ -18,6 +19,56 @@ pub struct QueuedCall {
     pub delay: Option<Duration>,
     /// Where in the program it was queued.
     pub span: Span,
+}
+
+/// Where events come from by themselves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EventSource {
+    /// The clients that connect to this address.
+    Connections(String),
+    /// The lines of an input, as strings without their ends.
+    Lines(Input),
+    /// The bytes of an input, as they come.
+    Chunks(Input),
+}
+
+/// What is read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// The connection with this number.
+    Connection(u32),
+    /// The file of this name; `-` is the standard input.
+    File(String),
+}
+
+/// What a connection is to come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// Something can be received, or never will any more.
+    Readable,
+    /// It is over.
+    Closed,
+}
+
+/// Why a context did not do what an operation asked for.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The operation fails.
+    Fault(Fault),
+    /// The attempt is over.
+    Abort(Abort),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Refusal::Fault(fault)
+    }
+}
+
+impl From<Abort> for Refusal {
+    fn from(abort: Abort) -> Self {
+        Refusal::Abort(abort)
+    }
 }
 
 /// A position in an event's effects, to which they can be rolled back. What the number means is the context's business.
@@ -46,12 +97,18 @@ pub trait EventContext {
     fn random(&mut self) -> u64;
     /// The number of this event in the order in which events were added.
     fn event_number(&mut self) -> u64;
+    /// Makes the source give events, once this one has committed: calls to which each thing that it gives is added as the argument at this place.
+    fn each(&mut self, tx: &mut Attempt, source: EventSource, call: QueuedCall, place: usize) -> Result<(), Refusal>;
+    /// Queues a call as an event of its own that starts, once this one has committed, when the connection has come to something.
+    fn when(&mut self, tx: &mut Attempt, on: Condition, connection: u32, call: QueuedCall) -> Result<(), Refusal>;
     /// Sends bytes on a connection.
-    fn send(&mut self, connection: u64, bytes: &[u8]) -> Result<(), Fault>;
-    /// What has arrived on a connection.
-    fn receive(&mut self, connection: u64) -> Result<Option<Vec<u8>>, Fault>;
+    fn send(&mut self, tx: &mut Attempt, connection: u32, bytes: &[u8]) -> Result<(), Refusal>;
+    /// Takes what has arrived on a connection: `None` if nothing has, and nothing at all if nothing will any more.
+    fn receive(&mut self, tx: &mut Attempt, connection: u32) -> Result<Option<Vec<u8>>, Refusal>;
     /// Closes a connection.
-    fn close(&mut self, connection: u64) -> Result<(), Fault>;
+    fn close(&mut self, connection: u32) -> Result<(), Fault>;
+    /// The address at the other end of a connection.
+    fn peer(&mut self, connection: u32) -> Result<String, Fault>;
     /// Where the event's effects stand.
     fn mark(&mut self) -> EffectMark;
     /// Drops the effects since the mark.
@@ -118,16 +175,33 @@ impl EventContext for Collected {
         self.number
     }
 
-    fn send(&mut self, connection: u64, _bytes: &[u8]) -> Result<(), Fault> {
-        Err(no_connection(connection))
+    fn each(&mut self, _: &mut Attempt, source: EventSource, _: QueuedCall, _: usize) -> Result<(), Refusal> {
+        let what = match source {
+            EventSource::Connections(_) => "connections",
+            EventSource::Lines(_) => "lines",
+            EventSource::Chunks(_) => "chunks",
+        };
+        Err(Fault::Other { message: format!("there is nothing here that could give {what}") }.into())
     }
 
-    fn receive(&mut self, connection: u64) -> Result<Option<Vec<u8>>, Fault> {
-        Err(no_connection(connection))
+    fn when(&mut self, _: &mut Attempt, _: Condition, connection: u32, _: QueuedCall) -> Result<(), Refusal> {
+        Err(Fault::no_connection(connection).into())
     }
 
-    fn close(&mut self, connection: u64) -> Result<(), Fault> {
-        Err(no_connection(connection))
+    fn send(&mut self, _: &mut Attempt, connection: u32, _bytes: &[u8]) -> Result<(), Refusal> {
+        Err(Fault::no_connection(connection).into())
+    }
+
+    fn receive(&mut self, _: &mut Attempt, connection: u32) -> Result<Option<Vec<u8>>, Refusal> {
+        Err(Fault::no_connection(connection).into())
+    }
+
+    fn close(&mut self, connection: u32) -> Result<(), Fault> {
+        Err(Fault::no_connection(connection))
+    }
+
+    fn peer(&mut self, connection: u32) -> Result<String, Fault> {
+        Err(Fault::no_connection(connection))
     }
 
     fn mark(&mut self) -> EffectMark {
@@ -143,8 +217,4 @@ impl EventContext for Collected {
         self.files.truncate(files);
         self.queued.truncate(queued);
     }
-}
-
-fn no_connection(connection: u64) -> Fault {
-    Fault::OutOfBounds { what: "a connection", value: connection.to_string(), wanted: "open" }
 }

@@ -2,6 +2,7 @@
 
 use crate::barrier::Abort;
 use crate::flowgraph::fault::Fault;
+use crate::interpreter::context::Refusal;
 use crate::value::Value;
 
 /// Why an operation gave no value. Small, since every operation returns it.
@@ -21,6 +22,17 @@ impl From<Abort> for Trap {
     #[inline]
     fn from(abort: Abort) -> Self {
         Trap::Abort(abort)
+    }
+}
+
+impl From<Refusal> for Trap {
+    #[cold]
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Fault(fault) => fault.into(),
+            Refusal::Abort(Abort::Retry) => Trap::Retry,
+            Refusal::Abort(abort) => Trap::Abort(abort),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Random core programs, to try tiers against each other.
 //!
-//! A program is a function of its seed alone. It always ends: jumps go forward, or back at the cost of a counter that nothing else
+//! A program is a function of its generator alone. It always ends: jumps go forward, or back at the cost of a counter that nothing else
 //! changes. Variables have a kind that most operations respect, so that programs get somewhere, and some do not, so that they fail in every way there
 //! is: unset variables, wrong kinds, indices out of range, division by zero.
 
@@ -9,20 +9,34 @@ use std::sync::Arc;
 
 use crate::literal::{Int, Literal};
 
-/// A small generator of pseudo-random numbers (SplitMix64), the same on every machine.
+/// A small generator of pseudo-random numbers (SplitMix64), the same on every machine. Its first choices can be given, so that a fuzzer can
+/// steer what is made of it.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    steering: Arc<[u8]>,
+    steered: usize,
+}
 
 impl Random {
     /// The generator with this seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { state: seed, steering: Arc::default(), steered: 0 }
+    }
+
+    /// A generator whose choices follow from these bytes as long as there are any, and are all the same after.
+    pub fn steered(bytes: &[u8]) -> Self {
+        Self { steering: bytes.into(), ..Self::new(0) }
     }
 
     /// Any 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        if let Some(&[low, high]) = self.steering.get(self.steered..self.steered + 2) {
+            self.steered += 2;
+            return u64::from(u16::from_le_bytes([low, high])) * 0x0001_0001_0001_0001;
+        }
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -69,9 +83,8 @@ const LISTS: &[&str] = &["l", "q"];
 const SYMBOLS: &[&str] = &["s", "t"];
 const NEVER_SET: &str = "ghost";
 
-/// The core program for a seed.
-pub fn core_program(seed: u64) -> RandomProgram {
-    let mut random = Random::new(seed);
+/// A core program.
+pub fn core_program(mut random: Random) -> RandomProgram {
     let mut text = String::new();
     let blocks = 2 + random.below(7);
     for block in 0..blocks {

@@ -178,6 +178,30 @@ pub enum StmtKind {
         /// The delay in milliseconds.
         after: Option<Expr>,
     },
+    /// `for each x in source(v) add f(a, x)`
+    Each {
+        /// What each thing is called among the arguments.
+        item: Name,
+        /// The kind of source.
+        source: Op,
+        /// The source.
+        of: Expr,
+        /// The function.
+        function: Name,
+        /// Its arguments, the item among them.
+        args: Vec<Expr>,
+    },
+    /// `when condition(v) add f(a)`
+    When {
+        /// The kind of condition.
+        condition: Op,
+        /// What it is about.
+        of: Expr,
+        /// The function.
+        function: Name,
+        /// Its arguments.
+        args: Vec<Expr>,
+    },
     /// `goto L`
     Goto(Name),
     /// `if v goto L1 else goto L2`

@@ -470,6 +470,18 @@ impl<'a> Formatter<'a> {
                     self.word(" after ", after, line);
                 }
             }
+            StmtKind::Each { item, source, of, function, args } => {
+                line.text(&format!("for each {} in {}", item.text, source.name()));
+                self.list("(", std::slice::from_ref(of), ")", line);
+                line.text(&format!(" add {}", function.text));
+                self.list("(", args, ")", line);
+            }
+            StmtKind::When { condition, of, function, args } => {
+                line.text(&format!("when {}", condition.name()));
+                self.list("(", std::slice::from_ref(of), ")", line);
+                line.text(&format!(" add {}", function.text));
+                self.list("(", args, ")", line);
+            }
             StmtKind::Goto(label) => line.text(&format!("goto {}", label.text)),
             StmtKind::Branch { condition, then, other } => {
                 self.word("if ", condition, line);

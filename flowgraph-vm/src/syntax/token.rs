@@ -71,8 +71,15 @@ const PUNCTUATION: &[&str] = &[
 ];
 
 /// What other languages write, and what is written here.
-const FOREIGN: &[(&str, &str)] =
-    &[("&&", "and"), ("||", "or"), ("!", "not"), ("&", "bit_and(a, b)"), ("|", "bit_or(a, b)"), ("^", "pow(a, b)")];
+const FOREIGN: &[(&str, &str)] = &[
+    ("&&", "and"),
+    ("||", "or"),
+    ("!", "not"),
+    ("&", "bit_and(a, b)"),
+    ("|", "bit_or(a, b)"),
+    ("^", "pow(a, b)"),
+    ("?", "if a { … } else { … }"),
+];
 
 /// Takes a text apart.
 pub fn tokenize(text: &str) -> Tokens {

@@ -42,7 +42,8 @@ impl Records {
         let file = File::open(name).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         let mut reader = ReaderBuilder::new().flexible(true).from_reader(file);
-        let header = reader.headers().map_err(|error| Failure::Message(format!("cannot read `{name}`: {}", plain(&error))))?;
+        let header =
+            reader.headers().map_err(|error| Failure::Message(format!("cannot read `{name}`: {}", plain(&error))))?;
         let columns: Vec<String> = header.iter().map(|column| column.trim().to_owned()).collect();
         if columns.is_empty() {
             return Err(Failure::Message(format!("`{name}` is empty: expected a first line with the columns' names")));

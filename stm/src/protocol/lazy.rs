@@ -95,6 +95,10 @@ unsafe fn read_slow<A: Atomics, C: Clock>(tx: &mut Attempt<A>, place: Place<A>) 
                 return Ok(value);
             }
             Seen::Newer(version) => extend::<A, C>(tx, version)?,
+            // Kept from the attempt before. SAFETY: as above. Relaxed: nobody else writes a locked object.
+            Seen::Busy(header) if header.is_held_by(tx.owner) => {
+                return Ok(unsafe { place.field() }.load(Ordering::Relaxed));
+            }
             // SAFETY: as above.
             Seen::Busy(header) if header.is_locked() => tx.wait_for(unsafe { place.header() }, header)?,
             Seen::Busy(_) => A::spin(),

@@ -3,13 +3,17 @@
 //! *Source.* The setting is that of Gelashvili et al., "Block-STM: scaling blockchain execution by turning ordering curse to a performance
 //! blessing" (PPoPP 2023); the way is older: a turn that is passed on, as in Mehrara et al., "Parallelizing sequential applications on
 //! commodity hardware using a low-cost software transactional memory" (PLDI 2009). A transaction executes on committed state, waits for its
-//! turn, and validates once. Nobody else can commit during its turn, so if that fails the second execution is the last: this is
-//! the sequential fallback, and there is never more than one validation per execution.
+//! turn, and validates once. Nobody else can commit during its turn, so if that fails the second execution is the last, and
+//! there is never more than one validation at the commit of an execution.
+//!
+//! *Dependency marks.* An execution that fails in its turn keeps the locks of what it was about to write until it has run again. Whoever
+//! comes later and reads one of these objects waits for it: what it would read is about to be written. Block-STM marks such writes as
+//! estimates in its multi-version memory; here the object's own header is the mark, and the wait is that for any lock.
 //!
 //! *Guarantee.* Opaque; commits in the order of [`Attempt::position`]. Transactions without a position commit at any time.
 //!
 //! *Cost.* `tl2`'s, plus a store and a wake-up for the turn. A commit waits until all earlier ones are done, so the speculation
-//! reaches as far ahead as there are threads.
+//! reaches as far ahead as there are threads. When it does not pay, [`order`](crate::order) goes one by one.
 #![expect(unsafe_code, reason = "implements barriers, whose callers keep the objects alive")]
 
 use std::sync::atomic::Ordering;
@@ -90,10 +94,15 @@ impl<A: Atomics> Protocol<A> for Ordered {
                 tx.release_locks(0);
             }
         } else {
-            let stamp = lazy::prepare::<A, Gv1>(tx).map_err(|abort| match abort {
-                Abort::Validation => Abort::Order,
-                other => other,
-            })?;
+            let stamp = match lazy::prepare::<A, Gv1>(tx) {
+                Ok(stamp) => stamp,
+                Err(Abort::Validation) => {
+                    // The marks. A hook could run a transaction that waits for them.
+                    tx.keeps_locks = A::CAN_WAIT && tx.position != ANY_POSITION && !tx.hooked;
+                    return Err(Abort::Order);
+                }
+                Err(other) => return Err(other),
+            };
             if crate::mutant!(A, "ordered-turn-passed-before-write-back", false, true) {
                 pass_turn(tx);
             }
@@ -107,7 +116,13 @@ impl<A: Atomics> Protocol<A> for Ordered {
     }
 
     fn rollback(tx: &mut Attempt<A>) {
-        lazy::rollback(tx);
+        if tx.keeps_locks {
+            tx.keeps_locks = false;
+            tx.reads.clear();
+            tx.buffer.clear();
+        } else {
+            lazy::rollback(tx);
+        }
     }
 }
 
@@ -142,6 +157,11 @@ impl<A: Atomics> Domain<A> {
     /// Starts a new order: the next position to commit is 0. Called while no transaction with a position runs.
     pub fn start_order(&self) {
         self.turn.store(0, Ordering::Release);
+    }
+
+    /// The position whose turn it is.
+    pub fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Acquire)
     }
 
     /// Blocks until all positions before this one are done.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::flowgraph::lower::INITIALISER;
-use crate::flowgraph::lower::declarations::Scope;
+use crate::flowgraph::lower::declarations::{Callee, Scope};
 use crate::flowgraph::op::Op;
 use crate::flowgraph::program::{Assign, Block, BlockId, End, Function, Guard, Immediate, Operand, Terminator, VarId};
 use crate::literal::Literal;
@@ -424,6 +424,8 @@ impl<'a, 'p> Builder<'a, 'p> {
             StmtKind::Try { body, name, handler } => self.try_region(body, name.as_ref(), handler, span),
             StmtKind::Either(alternatives) => self.alternatives(alternatives, span),
             StmtKind::Add { function, args, after } => self.add_event(function, args, after.as_ref(), span),
+            StmtKind::Each { item, source, of, function, args } => self.each(item, *source, of, (function, args), span),
+            StmtKind::When { condition, of, function, args } => self.when(*condition, of, function, args, span),
             StmtKind::Goto(label) => {
                 self.open_block(span);
                 if let Some((block, regions)) = self.target(label) {
@@ -749,19 +751,61 @@ impl<'a, 'p> Builder<'a, 'p> {
     }
 
     fn add_event(&mut self, name: &Name, args: &[Expr], after: Option<&Expr>, span: Span) {
-        let mut operands: Vec<Operand> = after.iter().map(|delay| self.value(delay)).collect();
-        operands.extend(args.iter().map(|arg| self.value(arg)).collect::<Vec<_>>());
+        let operands = self.operands(after.into_iter().chain(args));
+        let Some(callee) = self.event_function(name, args.len(), span) else { return };
+        let op = if after.is_some() { Op::AddAfter } else { Op::AddEvent };
+        self.emit(None, op, Immediate::Function(callee.id), operands, span);
+    }
+
+    /// `when condition(of) add name(args)`.
+    fn when(&mut self, condition: Op, of: &Expr, name: &Name, args: &[Expr], span: Span) {
+        let operands = self.operands(std::iter::once(of).chain(args));
+        let Some(callee) = self.event_function(name, args.len(), span) else { return };
+        self.emit(None, condition, Immediate::Function(callee.id), operands, span);
+    }
+
+    /// `for each item in source(of) add name(args)`: the item's place among the arguments becomes part of the operation.
+    fn each(&mut self, item: &Name, source: Op, of: &Expr, (name, args): (&Name, &[Expr]), span: Span) {
+        let is_item = |arg: &Expr| matches!(&arg.kind, ExprKind::Name(name) if *name == item.text);
+        let place = args.iter().position(is_item);
+        let mistake = match (place, args.iter().filter(|arg| is_item(arg)).count()) {
+            (Some(_), 1) => None,
+            (Some(_), _) => Some("is handed over more than once"),
+            (None, _) => Some("is not handed to the event"),
+        };
+        if let Some(mistake) = mistake {
+            let diagnostic = Diagnostic::new(Code::Misplaced, item.span, format!("`{}` {mistake}", item.text));
+            let help = format!(
+                "it is known only when the event starts: write it as an argument by itself, as in `{}({})`",
+                name.text, item.text
+            );
+            return self.report(diagnostic.help(help));
+        }
+        let others = args.iter().enumerate().filter(|(index, _)| Some(*index) != place).map(|(_, arg)| arg);
+        let operands = self.operands(std::iter::once(of).chain(others));
+        let Some(callee) = self.event_function(name, args.len(), span) else { return };
+        let place = place.unwrap_or_default() as u32;
+        self.emit(None, source, Immediate::Each(callee.id, place), operands, span);
+    }
+
+    fn operands<'e>(&mut self, exprs: impl Iterator<Item = &'e Expr>) -> Vec<Operand> {
+        exprs.map(|expr| self.value(expr)).collect()
+    }
+
+    /// The function that is to be an event with so many arguments.
+    fn event_function(&mut self, name: &Name, count: usize, span: Span) -> Option<Callee> {
         let Some(&callee) = self.scope.functions.get(&name.text) else {
             let message = format!("there is no function `{}` to add as an event", name.text);
             let diagnostic = Diagnostic::new(Code::UnknownFunction, name.span, message);
             let diagnostic = diagnostic.suggest(&name.text, self.scope.functions.keys().map(|name| &**name));
-            return self.report(diagnostic);
+            self.report(diagnostic);
+            return None;
         };
-        if callee.parameters != args.len() {
-            return self.wrong_count(name, callee, args.len(), span);
+        if callee.parameters != count {
+            self.wrong_count(name, callee, count, span);
+            return None;
         }
-        let op = if after.is_some() { Op::AddAfter } else { Op::AddEvent };
-        self.emit(None, op, Immediate::Function(callee.id), operands, span);
+        Some(callee)
     }
 
     /// Names for suggestions: everything that a value can be read from.

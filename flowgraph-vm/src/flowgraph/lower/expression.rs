@@ -170,6 +170,10 @@ impl Builder<'_, '_> {
             let message = format!("no object type has a field `{}`", field.text);
             let names: Vec<_> = self.scope.program.names.values().to_vec();
             let diagnostic = Diagnostic::new(Code::UnknownField, field.span, message);
+            if let Some((_, advice)) = FOREIGN_FUNCTIONS.iter().find(|(foreign, _)| *foreign == &*field.text) {
+                self.report(diagnostic.help(*advice));
+                return None;
+            }
             self.report(diagnostic.suggest(&field.text, names.iter().map(|name| &**name)));
         }
         found

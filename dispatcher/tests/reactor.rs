@@ -1,4 +1,4 @@
-//! the server's contract, over real sockets of the loopback interface.
+//! The reactor's contract, over real sockets of the loopback interface.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use optimist_dispatcher::TVar;
-use optimist_dispatcher::server::{Ended, Handle, Io, Limits, Next, Outbox, Reactor, Service, Session};
+use optimist_dispatcher::reactor::{Ended, Io, Limits, Next, Outbox, Server, Service, Session};
+use optimist_dispatcher::{Config, OnError, Report, RunError, TVar, TransactionQueue};
 use optimist_stm::collections::TMap;
 
 /// Lines in, lines out. `add` counts and tells everybody; `wait N` answers once the count has reached N; `fail` and `panic` do so after
@@ -89,18 +89,28 @@ impl Session for Line {
 struct Running {
     service: Counter,
     address: SocketAddr,
-    handle: Handle,
-    thread: Option<std::thread::JoinHandle<()>>,
+    server: Server,
+    thread: Option<std::thread::JoinHandle<Result<Report, RunError>>>,
 }
 
 impl Running {
     fn start(limits: Limits) -> Running {
         let service = Counter::default();
-        let mut reactor = Reactor::new(service.clone()).threads(2).limits(limits);
-        let address = reactor.listen("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-        let handle = reactor.handle();
-        let thread = std::thread::spawn(move || reactor.run().expect("it runs"));
-        Running { service, address, handle, thread: Some(thread) }
+        let queue = TransactionQueue::new(Config { threads: 2, on_error: OnError::Collect, ..Config::default() });
+        let server = queue.serve(limits, service.clone());
+        let address = server.listen("127.0.0.1:0").expect("a free port");
+        let thread = std::thread::spawn(move || queue.run());
+        Running { service, address, server, thread: Some(thread) }
+    }
+
+    /// Drains the run, once it goes on.
+    fn stop(&mut self) -> Report {
+        let thread = self.thread.take().expect("stopped once");
+        while !thread.is_finished() {
+            self.server.queue().drain();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.join().expect("the server panicked").expect("the run failed")
     }
 
     fn connect(&self) -> BufReader<TcpStream> {
@@ -112,9 +122,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.handle.stop();
-        let thread = self.thread.take().expect("joined once");
-        assert!(thread.join().is_ok() || std::thread::panicking(), "the server panicked");
+        if self.thread.is_some() && !std::thread::panicking() {
+            self.stop();
+        }
     }
 }
 
@@ -200,7 +210,7 @@ fn connections_beyond_the_limit_are_refused() {
     assert_eq!(line(&mut running.connect()), "full");
     drop(kept);
     let deadline = Instant::now() + Duration::from_secs(10);
-    while running.handle.connections() > 0 {
+    while running.server.connections() > 0 {
         assert!(Instant::now() < deadline, "closed connections still count");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -216,7 +226,7 @@ fn stopping_serves_what_has_arrived() {
     say(&mut client, "wait 0\n");
     assert_eq!(line(&mut client), "waited");
     say(&mut client, "add\n");
-    running.handle.stop();
+    running.server.queue().drain();
     let mut rest = String::new();
     client.read_to_string(&mut rest).expect("the end");
     assert_eq!(rest, "1\n");
@@ -230,16 +240,16 @@ fn unix_sockets() {
     let path = std::env::temp_dir().join(format!("optimist-reactor-{}", std::process::id()));
     // Somebody's left-over file is in the way.
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
-    let mut reactor = Reactor::new(Counter::default()).threads(1);
-    reactor.listen_unix(&path).expect("the file is replaced");
-    let handle = reactor.handle();
-    let thread = std::thread::spawn(move || reactor.run());
+    let queue = TransactionQueue::new(Config { threads: 1, ..Config::default() });
+    queue.serve(Limits::default(), Counter::default()).listen_unix(&path).expect("the file is replaced");
+    let running = queue.clone();
+    let thread = std::thread::spawn(move || running.run());
     let mut stream = UnixStream::connect(&path).expect("it accepts");
     stream.write_all(b"wait 0\n").expect("it reads");
     let mut answer = [0; 7];
     stream.read_exact(&mut answer).expect("it answers");
     assert_eq!(&answer, b"waited\n");
-    handle.stop();
+    queue.drain();
     assert!(thread.join().expect("no panic").is_ok());
     assert!(!path.exists(), "the file is left over");
 }

@@ -1,22 +1,23 @@
-//! How much a reactor's connections may take.
-#![expect(unsafe_code, reason = "asks the operating system for its limits")]
+//! How much a server's connections may take, and what the operating system allows and says.
+#![expect(unsafe_code, reason = "asks the operating system")]
 
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
-/// How much a reactor's connections may take.
+/// How much a server's connections may take.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections at the same time; whoever comes on top gets the [refusal](super::Service::refusal).
     pub connections: usize,
     /// Bytes of input of one connection that are not yet taken. More, and it is closed.
     pub input: usize,
-    /// Bytes sent and not yet written, above which a connection is not read.
+    /// Bytes sent and not yet written, above which a connection is not read and its outbox is [congested](super::Outbox::is_congested).
     pub high_water: usize,
-    /// Bytes sent and not yet written, below which it is read again.
+    /// Bytes sent and not yet written, down to which that stays so.
     pub low_water: usize,
     /// Bytes sent and not yet written, above which `send` fails.
     pub hard: usize,
-    /// How long a stopping reactor waits for its connections.
+    /// How long a run that [drains](crate::TransactionQueue::drain) waits for connections to fall idle.
     pub grace: Duration,
 }
 
@@ -28,7 +29,7 @@ impl Default for Limits {
             high_water: 1 << 20,
             low_water: 256 << 10,
             hard: 256 << 20,
-            grace: super::GRACE,
+            grace: Duration::from_secs(5),
         }
     }
 }
@@ -47,4 +48,11 @@ pub fn raise_descriptor_limit() -> u64 {
     } else {
         limit.rlim_cur
     }
+}
+
+/// Whether a read of the descriptor would not block.
+pub(super) fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the call reads and writes the one structure that it is told of.
+    unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
 }
