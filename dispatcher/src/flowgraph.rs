@@ -17,8 +17,8 @@ use optimist_flowgraph::flowgraph::fault::{Fault, RuntimeError};
 use optimist_flowgraph::flowgraph::program::FunctionId;
 use optimist_flowgraph::value::Value;
 use optimist_flowgraph::vm::{
-    Condition, EffectMark, EventContext, EventSource, Interruption, QueuedCall, RecordError, RecordHeader, Refusal, Root,
-    Vm, Worker,
+    Condition, EffectMark, EventContext, EventSource, Interruption, QueuedCall, RecordError, RecordHeader, Refusal,
+    Root, Vm, Worker,
 };
 use optimist_stm::attempt::Attempt;
 use optimist_stm::protocol::Any;

@@ -26,11 +26,7 @@ const TASKS: &[Task] = &[
         purpose: "the fuzz targets: [TARGET…] [--seconds 60] (needs a nightly toolchain and cargo-fuzz)",
         run: fuzz,
     },
-    Task {
-        name: "sanitize",
-        purpose: "thread and address sanitizer over stm's tests (needs a nightly toolchain with rust-src)",
-        run: sanitize,
-    },
+    Task { name: "sanitize", purpose: "thread and address sanitizer over stm's tests", run: sanitize },
     Task { name: "bench", purpose: "the benchmarks of `benches`", run: bench },
     Task { name: "compare", purpose: "the benchmarks beside the rivals, in a package of their own", run: compare },
 ];
@@ -120,25 +116,18 @@ fn fuzz(arguments: &[String]) -> bool {
     })
 }
 
+/// Sanitizers are unstable, but their runtimes come with every toolchain: nightly is used if it is there, else the stable one is let.
 fn sanitize(_: &[String]) -> bool {
     let target = "x86_64-unknown-linux-gnu";
+    let has_nightly =
+        Command::new("cargo").args(["+nightly", "--version"]).output().is_ok_and(|out| out.status.success());
     ["thread", "address"].iter().all(|sanitizer| {
         let flags = format!("-Zsanitizer={sanitizer}");
-        run(
-            "cargo",
-            &[
-                "+nightly",
-                "test",
-                "--release",
-                "--package",
-                "optimist-stm",
-                "--target",
-                target,
-                "--target-dir",
-                "target/sanitize",
-            ],
-            &[("RUSTFLAGS", &flags), ("RUSTDOCFLAGS", &flags)],
-        )
+        let folder = format!("target/sanitize-{sanitizer}");
+        let mut arguments = if has_nightly { vec!["+nightly"] } else { Vec::new() };
+        arguments.extend(["test", "--release", "--package", "optimist-stm", "--tests", "--target", target]);
+        arguments.extend(["--target-dir", &folder]);
+        run("cargo", &arguments, &[("RUSTFLAGS", &flags), ("RUSTC_BOOTSTRAP", "1")])
     })
 }
 

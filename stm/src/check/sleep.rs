@@ -93,7 +93,8 @@ pub(super) fn is_cut() -> bool {
 
 /// Notes an access that has just been done, and the store that it has found.
 pub(super) fn note(thread: usize, object: u64, access: Access, found: u64) {
-    let cut = SEARCH.with_borrow_mut(|search| search.on && !search.cut && search.note(Step { thread, object, access }, found));
+    let cut = SEARCH
+        .with_borrow_mut(|search| search.on && !search.cut && search.note(Step { thread, object, access }, found));
     if cut {
         loom::skip_branch();
     }
@@ -131,7 +132,8 @@ impl Search {
         self.same = false;
         let node = &self.nodes[at];
         let is_known = |other: &Step| other.thread == step.thread;
-        self.cut = node.asleep.iter().any(is_known) || node.done.iter().any(is_known) || node.found_before.contains(&found);
+        self.cut =
+            node.asleep.iter().any(is_known) || node.done.iter().any(is_known) || node.found_before.contains(&found);
         self.cut
     }
 }
