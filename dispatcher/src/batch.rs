@@ -24,6 +24,7 @@ use optimist_stm::run::Body;
 use optimist_stm::{Abort, Interrupt};
 
 use crate::event::{Context, Event};
+use crate::hotspot::HotSpots;
 use crate::report::Live;
 use crate::run::Run;
 use crate::task::Task;
@@ -76,13 +77,14 @@ impl Kinds {
     #[inline(always)]
     pub(crate) fn batch(&self, site: &'static Location<'static>) -> u32 {
         let window = &self.windows[kind(site)];
-        if window.cost == 0 { 1 } else { window.batch.min(SPAN.as_nanos() as u32 / window.cost) }
+        (SPAN.as_nanos() as u32).checked_div(window.cost).map_or(1, |fitting| window.batch.min(fitting))
     }
 
     /// Notes what an event took.
     pub(crate) fn time(&mut self, site: &'static Location<'static>, took: Duration) {
         let window = &mut self.windows[kind(site)];
-        let took = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX).max(1);
+        // Not more than counts, lest an event that the system has suspended be remembered for long.
+        let took = (took.min(4 * SPAN).as_nanos() as u32).max(1);
         // A longer one counts at once, a shorter one by and by: a batch that takes too long holds others up.
         window.cost = if took >= window.cost { took } else { window.cost - (window.cost - took) / 4 };
     }
@@ -128,6 +130,7 @@ pub(crate) struct Done {
 pub(crate) struct Batch<'a> {
     pub(crate) run: &'a Run,
     pub(crate) live: &'a Live,
+    hot_spots: &'a mut HotSpots,
     pub(crate) context: &'a mut Context,
     pub(crate) tasks: &'a mut [Task],
     /// The events that this attempt has run, and that its commit commits.
@@ -142,11 +145,12 @@ impl<'a> Batch<'a> {
     pub(crate) fn new(
         run: &'a Run,
         live: &'a Live,
+        hot_spots: &'a mut HotSpots,
         context: &'a mut Context,
         tasks: &'a mut [Task],
         done: &'a mut Vec<Done>,
     ) -> Self {
-        Batch { run, live, context, tasks, done, apart: false, started: 0 }
+        Batch { run, live, hot_spots, context, tasks, done, apart: false, started: 0 }
     }
 
     /// Runs the event at `index` after others. Says whether it has run to its end.
@@ -155,11 +159,17 @@ impl<'a> Batch<'a> {
         let mark = self.context.mark();
         let hooks = self.context.on_abort.len();
         self.context.begin_part(self.tasks[index].lost);
+        self.live.executing.set(tx, self.tasks[index].site);
         let handler = &mut self.tasks[index].handler;
-        let outcome = catch_unwind(AssertUnwindSafe(|| handler.run(&mut Event::new(tx, self.context, None))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            handler.run(&mut Event::new(tx, self.context, None))?;
+            tx.encumbered |= self.context.prepare().map_err(Interrupt::Error)?;
+            Ok(())
+        }));
         match outcome {
             Ok(Ok(())) => return Ok(true),
             Ok(Err(Interrupt::Abort(abort))) if !matches!(abort, Abort::Retry | Abort::Irrevocable) => {
+                self.context.lost = Some(self.run.lost(tx, self.tasks[index].site, abort));
                 return Err(abort);
             }
             _ => {}
@@ -181,11 +191,17 @@ impl Body<Native, (), Ending> for Batch<'_> {
         self.done.clear();
         let count = if self.apart { 1 } else { self.tasks.len() };
         self.started = 1;
+        self.live.executing.set(tx, self.tasks[0].site);
         match self.tasks[0].handler.run(&mut Event::new(tx, self.context, None)) {
-            Ok(()) => self.done.push(self.context.done()),
-            Err(Interrupt::Abort(abort)) => return Err(Interrupt::Abort(abort)),
+            Ok(()) => {}
+            Err(Interrupt::Abort(abort)) => {
+                self.context.lost = Some(self.run.lost(tx, self.tasks[0].site, abort));
+                return Err(Interrupt::Abort(abort));
+            }
             Err(Interrupt::Error(failure)) => return Err(Interrupt::Error(Ending::Failed(failure))),
         }
+        tx.encumbered |= self.context.prepare().map_err(|failure| Interrupt::Error(Ending::Failed(failure)))?;
+        self.done.push(self.context.done());
         for index in 1..count {
             self.started += 1;
             if !self.run_next(tx, index)? {
@@ -203,6 +219,7 @@ impl Body<Native, (), Ending> for Batch<'_> {
         self.live.attempts.add(self.started as u64);
         self.live.aborts[reason as usize].add(self.started as u64);
         self.apart = true;
+        self.hot_spots.note_abort(self.context.lost.take(), self.tasks[0].site, reason);
         self.context.abort();
         for task in &mut self.tasks[..self.started] {
             task.lost += 1;
@@ -216,5 +233,37 @@ impl Batch<'_> {
     /// How many events the last attempt has started.
     pub(crate) fn started(&self) -> usize {
         self.started
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_tiny_and_does_not_collide_is_kept_together() {
+        let site = Location::caller();
+        let mut kinds = Kinds::new(16);
+        let window = |kinds: &mut Kinds, lost| {
+            let shares: Vec<u32> = (0..WINDOW).filter_map(|n| kinds.count(site, u32::from(n < lost))).collect();
+            assert_eq!(shares, [lost * 100 / WINDOW]);
+        };
+        assert_eq!(kinds.batch(site), 1, "nothing is known");
+        kinds.time(site, SPAN / 20);
+        assert_eq!(kinds.batch(site), 16);
+        kinds.time(site, SPAN / 4);
+        assert_eq!(kinds.batch(site), 4);
+        kinds.time(site, Duration::from_secs(1));
+        assert_eq!(kinds.batch(site), 0, "one takes longer than a batch may");
+        (0..40).for_each(|_| kinds.time(site, SPAN / 20));
+        assert_eq!(kinds.batch(site), 16, "the long one is forgotten");
+        for expected in [8, 4, 2, 1, 1] {
+            window(&mut kinds, 1);
+            assert_eq!(kinds.batch(site), expected);
+        }
+        (1..CLEAN).for_each(|_| window(&mut kinds, 0));
+        assert_eq!(kinds.batch(site), 1);
+        window(&mut kinds, 0);
+        assert_eq!(kinds.batch(site), 2);
     }
 }

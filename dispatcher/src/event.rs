@@ -5,16 +5,18 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use optimist_stm::attempt::{Attempt, Mode, Place};
 use optimist_stm::{Abort, Interrupt, Read, Tx};
 
 use crate::batch::Done;
-use crate::effects::{Appended, Effects, Mark, Output};
-use crate::queue::Additions;
+use crate::effects::{Appended, Effects, Mark, Output, OutputFull, Participant};
+use crate::hotspot::HotSpot;
+use crate::queue::{Additions, Shared};
 use crate::record::{Entry, Locked, Origin};
-use crate::task::{Handler, Options, Task};
+use crate::task::{Handler, Label, Options, Task};
 
 /// The error of an event: any error at all, boxed.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -28,6 +30,12 @@ pub(crate) struct Context {
     pub(crate) effects: Effects,
     pub(crate) on_commit: Vec<Hook>,
     pub(crate) on_abort: Vec<Hook>,
+    /// Who takes part in the commit.
+    pub(crate) participants: Vec<Box<dyn Participant>>,
+    /// How many of them have been asked to prepare.
+    prepared: usize,
+    /// What is known about the abort that the body has just returned.
+    pub(crate) lost: Option<HotSpot>,
     /// Run the same event again after it has committed.
     pub(crate) again: bool,
     /// How many attempts there have been, this one included.
@@ -72,7 +80,7 @@ impl fmt::Debug for Hook {
 pub(crate) struct Numbers {
     next: u64,
     end: u64,
-    source: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    source: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Numbers {
@@ -90,7 +98,7 @@ impl Numbers {
 }
 
 impl Context {
-    pub(crate) fn new(worker: usize, seed: u64, numbers: std::sync::Arc<std::sync::atomic::AtomicU64>) -> Self {
+    pub(crate) fn new(worker: usize, seed: u64, numbers: Arc<std::sync::atomic::AtomicU64>) -> Self {
         let numbers = Numbers { next: 0, end: 0, source: numbers };
         Context { worker, seed, numbers, ..Context::default() }
     }
@@ -122,6 +130,38 @@ impl Context {
         self.again = false;
         self.now = None;
         self.random = None;
+        self.effects.cut();
+    }
+
+    /// The first phase of the commit, for who has enlisted since the last call. Says whether anybody has prepared.
+    #[inline]
+    pub(crate) fn prepare(&mut self) -> Result<bool, Failure> {
+        while self.prepared < self.participants.len() {
+            self.prepared += 1;
+            self.participants[self.prepared - 1].prepare()?;
+        }
+        Ok(self.prepared > 0)
+    }
+
+    /// The second phase of the commit.
+    #[inline]
+    pub(crate) fn commit_participants(&mut self) {
+        if !self.participants.is_empty() {
+            self.prepared = 0;
+            for participant in std::mem::take(&mut self.participants) {
+                self.catching(|| participant.commit());
+            }
+        }
+    }
+
+    /// The second phase for those from the one at `first` on, if the commit does not happen.
+    pub(crate) fn roll_back_participants(&mut self, first: usize) {
+        if self.participants.len() > first {
+            self.prepared = self.prepared.min(first);
+            for participant in self.participants.split_off(first) {
+                self.catching(|| participant.rollback());
+            }
+        }
     }
 
     /// What the event that has just ended leaves behind.
@@ -148,6 +188,7 @@ impl Context {
         self.recording = None;
         self.on_commit.clear();
         Additions::clear();
+        self.roll_back_participants(0);
         self.call_abort_hooks(0);
     }
 
@@ -171,11 +212,17 @@ impl Context {
         }
     }
 
-    /// Appends what the event has sent and written to its destinations, and says how many bytes that were.
+    /// Appends what the event has sent and written to its destinations, and says how many bytes that were. See [`Effects::release`].
     #[inline]
-    pub(crate) fn release(&mut self, stdout: &Output, report: impl FnMut(&Output, usize, Appended)) -> usize {
+    pub(crate) fn release(
+        &mut self,
+        stdout: &Output,
+        queue: &Arc<Shared>,
+        whose: impl Fn(usize) -> Label,
+        report: impl FnMut(&Output, Appended),
+    ) -> usize {
         let sent = if self.effects.sends.is_empty() { 0 } else { self.effects.sends.release() };
-        sent + self.effects.release(stdout, report)
+        sent + self.effects.release(stdout, queue, whose, report)
     }
 
     pub(crate) fn mark(&self) -> EffectMark {
@@ -183,6 +230,7 @@ impl Context {
             output: self.effects.mark(),
             additions: Additions::len(),
             on_commit: self.on_commit.len(),
+            participants: self.participants.len(),
             again: self.again,
         }
     }
@@ -191,6 +239,7 @@ impl Context {
         self.effects.roll_back_to(mark.output);
         Additions::truncate(mark.additions);
         self.on_commit.truncate(mark.on_commit);
+        self.roll_back_participants(mark.participants);
         self.again = mark.again;
     }
 
@@ -233,6 +282,11 @@ unsafe impl Read for Event<'_> {
     unsafe fn read_word(&mut self, place: Place) -> optimist_stm::Result<u64> {
         // SAFETY: by the caller's promise.
         unsafe { self.tx.read_word(place) }
+    }
+
+    #[cold]
+    fn note_lost_at(&mut self, place: &'static Location<'static>) {
+        self.tx.note_lost_at(place);
     }
 }
 
@@ -311,6 +365,11 @@ impl<'a> Event<'a> {
         self.context.again = true;
     }
 
+    /// Whether it is to run again.
+    pub(crate) fn runs_again(&self) -> bool {
+        self.context.again
+    }
+
     /// Prints text on standard output, or whatever the [configuration](crate::Config::stdout) puts in its place, when the event commits.
     /// See also [`outln!`](crate::outln).
     pub fn print(&mut self, text: fmt::Arguments<'_>) {
@@ -330,6 +389,39 @@ impl<'a> Event<'a> {
     /// Appends text to an output when the event commits.
     pub fn write_fmt_to(&mut self, output: &Output, text: fmt::Arguments<'_>) {
         self.context.effects.format(Some(output), text);
+    }
+
+    /// As [`write`](Self::write), unless so much of earlier events is waiting to be written that the destination's [hard
+    /// limit](Output::with_hard_limit) would be exceeded.
+    ///
+    /// # Errors
+    /// [`OutputFull`]; passed on with `?`, it makes the event fail.
+    pub fn try_write(&mut self, output: &Output, bytes: &[u8]) -> Result<(), OutputFull> {
+        output.check_room(self.context.effects.len() + bytes.len())?;
+        self.write(output, bytes);
+        Ok(())
+    }
+
+    /// As [`write`](Self::write); once the bytes have been written to the operating system, and everything before them, `then` is added. It is
+    /// dropped if nobody reads the destination any more.
+    #[track_caller]
+    pub fn write_then(
+        &mut self,
+        output: &Output,
+        bytes: &[u8],
+        then: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static,
+    ) {
+        let task = Task::new(Box::new(then), Location::caller());
+        if bytes.is_empty() {
+            return Additions::push(task, None);
+        }
+        self.write(output, bytes);
+        self.context.effects.then(task);
+    }
+
+    /// Makes another system take part in the event's commit.
+    pub fn enlist(&mut self, participant: impl Participant + 'static) {
+        self.context.participants.push(Box::new(participant));
     }
 
     /// Fails: the event is rolled back and the failure reported with its name and source place. `return ev.fail("no such account")`.
@@ -471,6 +563,7 @@ pub struct EffectMark {
     output: Mark,
     additions: usize,
     on_commit: usize,
+    participants: usize,
     again: bool,
 }
 

@@ -30,6 +30,7 @@
 //! two attempts are enough. Queues are first in, first out, so an event that adds itself again and again keeps no other waiting.
 
 mod batch;
+mod child;
 mod collisions;
 mod combinators;
 mod config;
@@ -40,6 +41,7 @@ mod event;
 pub mod flowgraph;
 mod histogram;
 mod hold;
+mod hotspot;
 #[cfg(test)]
 mod loom_atomics;
 mod metrics;
@@ -52,15 +54,18 @@ mod run;
 mod sleep;
 mod task;
 mod timer;
+mod trace;
 pub mod transaction;
 mod worker;
 
+pub use child::ChildQueue;
 pub use config::{Config, ErrorHandler, OnError, Progress, Rest};
-pub use effects::Output;
+pub use effects::{Output, OutputFull, Participant};
 pub use error::{EventError, RunError};
 pub use event::{EffectMark, Event, EventResult, Failure};
 pub use histogram::Histogram;
 pub use hold::Hold;
+pub use hotspot::HotSpot;
 pub use metrics::Metrics;
 pub use optimist_stm::{Abort, Interrupt, Kind, TVar};
 pub use order::Order;

@@ -14,6 +14,7 @@ use crossbeam_deque::{Injector, Steal};
 use optimist_stm::watch::Watch;
 use parking_lot::Mutex;
 
+use crate::child::ChildQueue;
 use crate::config::Config;
 use crate::error::RunError;
 use crate::event::{Event, EventResult};
@@ -392,8 +393,32 @@ pub(crate) struct Additions;
 pub(crate) struct Addition {
     pub(crate) task: Task,
     pub(crate) after: Option<Duration>,
-    /// None is the queue of the event that adds.
-    pub(crate) queue: Option<TransactionQueue>,
+    pub(crate) target: Target,
+}
+
+/// Where an addition goes.
+pub(crate) enum Target {
+    /// To the queue of the event that adds.
+    Own,
+    /// To another queue.
+    Other(TransactionQueue),
+    /// To a child queue.
+    Child(ChildQueue),
+    /// To the parent of a child queue, once that is empty.
+    Emptied(ChildQueue),
+}
+
+impl Addition {
+    /// Delivers what an event of the queue `own` has added.
+    pub(crate) fn deliver(self, own: &Shared) {
+        let Addition { task, after, target } = self;
+        match target {
+            Target::Own => own.push(task, after),
+            Target::Other(queue) => queue.shared.push(task, after),
+            Target::Child(child) => child.admit(task, after),
+            Target::Emptied(child) => child.await_empty(task),
+        }
+    }
 }
 
 impl Additions {
@@ -423,13 +448,27 @@ impl Additions {
     }
 
     pub(crate) fn push(task: Task, after: Option<Duration>) {
-        ADDITIONS.with_borrow_mut(|list| list.push(Addition { task, after, queue: None }));
+        Additions::push_for(Target::Own, task, after);
+    }
+
+    pub(crate) fn push_for(target: Target, task: Task, after: Option<Duration>) {
+        ADDITIONS.with_borrow_mut(|list| list.push(Addition { task, after, target }));
+    }
+
+    /// Gives what has been added to the event's own queue, from the `first` addition on, to a child queue.
+    pub(crate) fn adopt(first: usize, child: &ChildQueue) {
+        ADDITIONS.with_borrow_mut(|list| {
+            for addition in &mut list[first..] {
+                if matches!(addition.target, Target::Own) {
+                    addition.target = Target::Child(child.clone());
+                }
+            }
+        });
     }
 
     fn push_to(queue: &TransactionQueue, task: Task, after: Option<Duration>) {
         let own = ptr::eq(EXECUTING.get(), Arc::as_ptr(&queue.shared));
-        let queue = if own { None } else { Some(queue.clone()) };
-        ADDITIONS.with_borrow_mut(|list| list.push(Addition { task, after, queue }));
+        Additions::push_for(if own { Target::Own } else { Target::Other(queue.clone()) }, task, after);
     }
 
     pub(crate) fn len() -> usize {

@@ -8,6 +8,7 @@ use optimist_stm::{Abort, abort::REASONS};
 
 use crate::error::EventError;
 use crate::histogram::Histogram;
+use crate::hotspot::{Executing, HotSpot};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
@@ -47,6 +48,8 @@ macro_rules! counters {
         pub(crate) struct Live {
             $(pub(crate) $name: Counter,)+
             pub(crate) aborts: [Counter; REASONS],
+            /// What the worker is about.
+            pub(crate) executing: Executing,
         }
 
         impl Live {
@@ -74,6 +77,8 @@ counters! {
     irrevocable;
     /// Events run one after the other because their kind kept colliding.
     serialised;
+    /// Events committed together with others by one transaction.
+    batched;
     /// Bytes of output released.
     output_bytes;
     /// Events taken from another worker.
@@ -184,6 +189,8 @@ pub struct Report {
     pub protocol: optimist_stm::Kind,
     /// Events left pending.
     pub pending: usize,
+    /// Where events collided, the most frequent first.
+    pub hot_spots: Vec<HotSpot>,
     /// Errors collected, in the order in which they were met; at most [`Report::ERRORS`].
     pub errors: Vec<EventError>,
 }
@@ -205,6 +212,8 @@ impl Report {
         self.elapsed += later.elapsed;
         self.protocol = later.protocol;
         self.pending = later.pending;
+        self.hot_spots.extend(later.hot_spots);
+        self.hot_spots.sort_by_key(|spot| u64::MAX - spot.count);
         self.errors.extend(later.errors);
     }
 
@@ -235,6 +244,9 @@ impl fmt::Display for Report {
             if !matches!(name, "commits" | "attempts" | "asleep_ns") && count > 0 {
                 writeln!(f, "{:<21}{count}", name.replace('_', " "))?;
             }
+        }
+        for spot in self.hot_spots.iter().take(5) {
+            writeln!(f, "collision            {spot}")?;
         }
         for (name, histogram) in self.latencies.phases() {
             writeln!(

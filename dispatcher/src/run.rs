@@ -1,16 +1,20 @@
 //! A run: from the pending events of a queue to an empty one, or to the reason why it stopped.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
+use optimist_stm::Abort;
+use optimist_stm::attempt::Attempt;
 use parking_lot::{Condvar, Mutex};
 
 use crate::collisions::Collisions;
 use crate::config::{Config, OnError, Progress, Rest};
-use crate::effects::Output;
+use crate::effects::{Output, WriteError};
 use crate::error::{EventError, RunError, RunErrorKind};
+use crate::hotspot::{self, HotSpot, HotSpots};
 use crate::order::{Local, Order, Schedule, Turn};
 use crate::queue::Shared;
 use crate::record::{Origin, Recording, Role, Sink};
@@ -89,11 +93,18 @@ pub(crate) struct Run {
     withdrawn: Mutex<Vec<Task>>,
     /// Outputs with something to flush.
     unflushed: Mutex<Vec<Output>>,
+    pub(crate) hot_spots: Mutex<HotSpots>,
 }
 
 impl Run {
     pub(crate) fn workers(&self) -> usize {
         self.control.lives.len()
+    }
+
+    /// What is known, at the end of a body that was aborted, about who lost to whom.
+    #[cold]
+    pub(crate) fn lost(&self, tx: &mut Attempt, event: &'static Location<'static>, reason: Abort) -> HotSpot {
+        hotspot::lost(tx, event, reason, self.control.lives.iter().map(|live| &live.executing))
     }
 
     pub(crate) fn stop(&self, reason: u8) {
@@ -157,12 +168,13 @@ impl Run {
     }
 
     /// Writes out what was released. Calls `failed` with what could not be written.
-    pub(crate) fn flush(&self, mut failed: impl FnMut(&Output, std::io::Error)) {
+    pub(crate) fn flush(&self, mut failed: impl FnMut(EventError)) {
         // Taken first, so that no lock is held while writing.
         let outputs = std::mem::take(&mut *self.unflushed.lock());
         for output in outputs {
-            if let Err(error) = output.flush() {
-                failed(&output, error);
+            if let Err(WriteError { error, whose, repeated: false }) = output.flush_whose() {
+                let unknown = || crate::task::Label { name: Some("flush".into()), site: Location::caller() };
+                failed(EventError::output(whose.unwrap_or_else(unknown), output.name(), error));
             }
         }
     }
@@ -206,6 +218,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         errors: Mutex::default(),
         withdrawn: Mutex::default(),
         unflushed: Mutex::default(),
+        hot_spots: Mutex::default(),
         config,
     };
     shared.sleep.open();
@@ -216,14 +229,11 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     put_back.extend(run.collisions.iter().flat_map(Collisions::drain));
     put_back.extend(run.schedule.drain());
     shared.put_back(put_back);
-    run.flush(|output, error| {
-        let label = crate::task::Label { name: Some("end of the run".into()), site: std::panic::Location::caller() };
-        run.record(EventError::output(label, output.name(), error));
-    });
+    run.flush(|error| run.record(error));
     if let Some(recorder) = &run.recorder
         && let Err(error) = recorder.lock().flush()
     {
-        let label = crate::task::Label { name: Some("end of the run".into()), site: std::panic::Location::caller() };
+        let label = crate::task::Label { name: Some("end of the run".into()), site: Location::caller() };
         run.record(EventError::output(label, "the recording".to_owned(), error));
     }
     let mut report = Report {
@@ -233,6 +243,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         elapsed: started.elapsed(),
         protocol,
         pending: 0,
+        hot_spots: std::mem::take(&mut *run.hot_spots.lock()).into_sorted(),
         errors: std::mem::take(&mut run.errors.lock()),
     };
     {

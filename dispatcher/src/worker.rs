@@ -14,16 +14,19 @@ use parking_lot::Mutex;
 
 use crate::batch::{Batch, Done, Kinds};
 use crate::collisions::{Collisions, Held, Verdict};
+use crate::effects::WriteError;
 use crate::error::EventError;
 use crate::event::{Context, Event, EventResult, Failure};
+use crate::hotspot::HotSpots;
 use crate::order::{Local, Schedule};
-use crate::queue::{Addition, Additions, Descent};
+use crate::queue::{Addition, Additions, Descent, Target};
 use crate::reactor::{Poller, Runner};
 use crate::record::{Origin, Sink};
 use crate::report::{Latencies, Live};
 use crate::run::{Run, STOP_TIME};
 use crate::sleep::Wake;
 use crate::task::{Handler, Task};
+use crate::trace;
 
 /// After so many events a worker looks at timers, the time limit and output that waits to be flushed.
 const ROUND: u32 = 64;
@@ -49,6 +52,7 @@ pub(crate) struct Worker<'r> {
     served: Instant,
     /// What is known about kinds of events.
     kinds: Kinds,
+    hot_spots: HotSpots,
     /// Whether events may be run in batches.
     batches: bool,
     /// The batch in execution.
@@ -69,6 +73,16 @@ enum Outcome {
 }
 
 impl Outcome {
+    fn name(&self) -> &'static str {
+        match self {
+            Outcome::Committed => "committed",
+            Outcome::Failed(_) => "failed",
+            Outcome::Panicked(_) => "panicked",
+            Outcome::Blocked(_) => "blocked",
+            Outcome::Withdrawn => "withdrawn",
+        }
+    }
+
     #[inline(always)]
     fn of(result: std::thread::Result<Result<(), Stop<Ending>>>) -> Outcome {
         match result {
@@ -91,6 +105,7 @@ pub(crate) enum Ending {
 struct Execution<'a> {
     run: &'a Run,
     live: &'a Live,
+    hot_spots: &'a mut HotSpots,
     context: &'a mut Context,
     task: &'a mut Task,
     /// Nobody commits before this event: the order is not fixed, or it is this event's turn.
@@ -107,8 +122,9 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
             return Err(Interrupt::Error(Ending::Withdrawn));
         }
         self.live.attempts.add(1);
+        self.live.executing.set(tx, self.task.site);
         self.context.begin_attempt();
-        let Task { handler, options, queued, position, origin, .. } = &mut *self.task;
+        let Task { handler, options, queued, position, origin, site, .. } = &mut *self.task;
         let name = options.as_ref().and_then(|options| options.name.as_deref());
         let result = match &self.run.recorder {
             Some(recorder) if self.in_turn => recorded(recorder, tx, self.context, name, &mut **handler, *origin)?,
@@ -116,7 +132,10 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         };
         match result {
             Ok(()) => {}
-            Err(Interrupt::Abort(abort)) => return Err(Interrupt::Abort(abort)),
+            Err(Interrupt::Abort(abort)) => {
+                self.context.lost = Some(self.run.lost(tx, site, abort));
+                return Err(Interrupt::Abort(abort));
+            }
             Err(Interrupt::Error(failure)) => return Err(Interrupt::Error(Ending::Failed(failure))),
         }
         if queued.is_some() {
@@ -132,6 +151,7 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
                 <AnyProtocol as Protocol>::validate(tx)?;
             }
         }
+        tx.encumbered |= self.context.prepare().map_err(|failure| Interrupt::Error(Ending::Failed(failure)))?;
         if self.context.effects.lock(&self.run.config.stdout) {
             tx.encumbered = true;
         }
@@ -144,6 +164,7 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
 
     fn aborted(&mut self, reason: Abort) {
         self.live.aborts[reason as usize].add(1);
+        self.hot_spots.note_abort(self.context.lost.take(), self.task.site, reason);
         self.context.abort();
         let task = &mut *self.task;
         self.context.catching(|| task.handler.aborted());
@@ -195,6 +216,7 @@ impl<'r> Worker<'r> {
             runner,
             served: Instant::now(),
             kinds: Kinds::new(run.config.batch.max(1)),
+            hot_spots: HotSpots::default(),
             batches: run.config.batch > 1
                 && run.recorder.is_none()
                 && matches!(run.schedule, Schedule::Free(_) | Schedule::Fifo(_)),
@@ -232,6 +254,7 @@ impl<'r> Worker<'r> {
             self.report_connections();
         }
         self.hand_over_latencies();
+        self.run.hot_spots.lock().merge(self.hot_spots);
     }
 
     fn hand_over_latencies(&mut self) {
@@ -325,10 +348,7 @@ impl<'r> Worker<'r> {
 
     fn flush(&mut self) {
         let mut errors = Vec::new();
-        self.run.flush(|output, error| {
-            let label = crate::task::Label { name: Some("flush".into()), site: Location::caller() };
-            errors.push(EventError::output(label, output.name(), error));
-        });
+        self.run.flush(|error| errors.push(error));
         errors.into_iter().for_each(|error| self.report(error, false));
     }
 
@@ -399,8 +419,10 @@ impl<'r> Worker<'r> {
     fn execute_with_others(&mut self, task: Task) {
         let mut most = if self.batches { self.batch_of(&task) } else { 1 };
         if most > 1 && !self.run.collisions.as_ref().is_some_and(Collisions::any) {
-            // Others may be about to steal what is pending here.
-            most = most.min(1 + self.local.deque.len().div_ceil(2));
+            // Others may be about to take what is pending here.
+            let free = matches!(self.run.schedule, Schedule::Free(_));
+            let pending = if free { self.local.deque.len() } else { self.run.shared.inbox.len() };
+            most = most.min(1 + pending.div_ceil(2));
             let mut odd = None;
             self.batch.push(task);
             while self.batch.len() < most
@@ -414,7 +436,8 @@ impl<'r> Worker<'r> {
             }
             self.execute_batch();
             if let Some(task) = odd {
-                self.execute(task);
+                // After the rest of the batch, if it was taken apart.
+                self.apart.insert(0, task);
             }
         } else {
             self.execute(task);
@@ -438,13 +461,15 @@ impl<'r> Worker<'r> {
         let (mut tasks, mut done) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.done));
         self.rounds += tasks.len() as u32 - 1;
         self.context.begin_event(None, tasks[0].lost);
-        let mut batch = Batch::new(run, live, &mut self.context, &mut tasks, &mut done);
+        let span = trace::batch(&tasks, self.local.index);
+        let mut batch = Batch::new(run, live, &mut self.hot_spots, &mut self.context, &mut tasks, &mut done);
         Additions::enter(&run.shared);
         let result = catch_unwind(AssertUnwindSafe(|| runtime::execute_body(Mode::Update, &mut batch)));
         Additions::leave();
         let (lost, started) = (batch.apart, batch.started());
         live.attempts.add(started as u64);
         let outcome = Outcome::of(result);
+        span.end(outcome.name(), self.context.attempts);
         let site = tasks[0].site;
         if matches!(outcome, Outcome::Committed) {
             for task in &tasks[..done.len()] {
@@ -458,6 +483,7 @@ impl<'r> Worker<'r> {
             self.apart.extend(tasks.drain(over..).rev());
             let again = done.iter().map(|done| done.again);
             self.live.commits.add(over as u64);
+            self.live.batched.add(if over > 1 { over as u64 } else { 0 });
             for (task, again) in tasks.drain(..).zip(again) {
                 self.end_committed(task, again);
             }
@@ -535,7 +561,9 @@ impl<'r> Worker<'r> {
         if let Some(entry) = self.local.recorded.take() {
             self.context.replay(&entry);
         }
+        let span = trace::event(&task, self.local.index);
         let (outcome, body_ended) = self.attempt(&mut task, ordered);
+        span.end(outcome.name(), self.context.attempts);
         let position = task.position;
         if matches!(outcome, Outcome::Withdrawn) {
             let handler = &mut task.handler;
@@ -646,6 +674,7 @@ impl<'r> Worker<'r> {
         let mut execution = Execution {
             run: self.run,
             live: self.live,
+            hot_spots: &mut self.hot_spots,
             context: &mut self.context,
             task,
             in_turn: !ordered,
@@ -685,35 +714,36 @@ impl<'r> Worker<'r> {
     fn release(&mut self, tasks: &[Task], done: &[Done]) -> u64 {
         let run = self.run;
         let mut failed = Vec::new();
-        let bytes = self.context.release(&run.config.stdout, |output, end, appended| {
+        let whose = |end| {
+            let index = done.iter().position(|done| end <= done.bytes).unwrap_or(0);
+            tasks[index].label()
+        };
+        let bytes = self.context.release(&run.config.stdout, &run.shared, whose, |output, appended| {
             if appended.to_flush {
                 run.note_unflushed(output);
             }
-            if let Some(error) = appended.error {
-                failed.push((end, output.clone(), error));
+            if let Some(WriteError { error, whose, .. }) = appended.error {
+                failed.push((whose, output.name(), error));
             }
         });
         if bytes != 0 {
             self.live.output_bytes.add(bytes as u64);
         }
-        for (end, output, error) in failed {
-            let whose = done.iter().position(|done| end <= done.bytes).unwrap_or(0);
-            self.report(EventError::output(tasks[whose].label(), output.name(), error), false);
+        for (whose, output, error) in failed {
+            self.report(EventError::output(whose.unwrap_or_else(|| tasks[0].label()), output, error), false);
         }
         let line = self.line(&tasks[0]);
         let descent = (line != 0).then(|| Descent::begin(line));
         let mut more = false;
         let local = &self.local;
         let added = Additions::release(|addition| match addition {
-            Addition { mut task, after: None, queue: None } => {
+            Addition { mut task, after: None, target: Target::Own } => {
                 if line != 0 {
                     task.origin = Descent::next().map_or(0, |origin| origin.0);
                 }
                 more |= run.schedule.add(&run.shared.inbox, local, task);
             }
-            Addition { task, after, queue } => {
-                queue.as_ref().map_or(&run.shared, |queue| queue.shared()).push(task, after);
-            }
+            other => other.deliver(&run.shared),
         });
         self.context.recording = None;
         if added != 0 {
@@ -723,6 +753,7 @@ impl<'r> Worker<'r> {
             }
         }
         self.context.on_abort.clear();
+        self.context.commit_participants();
         if !self.context.on_commit.is_empty() {
             self.call_commit_hooks(tasks, done);
         }

@@ -492,25 +492,26 @@ fn an_irrevocable_event_runs_its_body_once_from_there() {
 fn timers_fire_in_their_order_and_keep_the_run_alive() {
     let (queue, memory) = queue(2, Order::Free);
     let started = Instant::now();
-    for (n, delay) in [(3, 30), (1, 10), (2, 20)] {
-        queue.add(move |ev| {
+    // Far enough apart for a busy machine: two that are due at once may commit in any order.
+    queue.add(move |ev| {
+        for (n, delay) in [(3, 350), (1, 50), (2, 200)] {
             ev.add_after(Duration::from_millis(delay), move |ev| {
                 outln!(ev, "{n}");
                 Ok(())
             });
-            Ok(())
-        });
-    }
+        }
+        Ok(())
+    });
     queue.add_after(Duration::from_secs(1000), |_| Ok(()));
     let drainer = queue.clone();
-    queue.add_after(Duration::from_millis(40), move |ev| {
+    queue.add_after(Duration::from_millis(500), move |ev| {
         let drainer = drainer.clone();
         ev.on_commit(move || drainer.drain());
         Ok(())
     });
     let report = queue.run().unwrap();
     assert_eq!(memory.text(), "1\n2\n3\n");
-    assert!(started.elapsed() >= Duration::from_millis(40) && started.elapsed() < Duration::from_secs(100));
+    assert!(started.elapsed() >= Duration::from_millis(500) && started.elapsed() < Duration::from_secs(100));
     // The workers slept instead of spinning.
     let asleep: u64 = report.workers.iter().map(|worker| worker.counters.asleep_ns).sum();
     assert!(asleep > 60_000_000, "{asleep}");
@@ -627,14 +628,14 @@ fn running_within_an_event_panics() {
     panic!("{}", error.event().unwrap());
 }
 
-/// Events that all write one object, giving way in the middle so that they certainly collide.
+/// Events that all write one object, asleep for a moment in the middle so that they certainly collide.
 fn hot(queue: &TransactionQueue, events: u64) -> optimist_dispatcher::Report {
     let hot = TVar::new(0_u64);
     for _ in 0..events {
         let hot = hot.clone();
         queue.add(move |ev| {
             let value = hot.get(ev)?;
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_micros(1));
             Ok(hot.set(ev, value + 1)?)
         });
     }
@@ -647,11 +648,13 @@ fn hot(queue: &TransactionQueue, events: u64) -> optimist_dispatcher::Report {
 fn events_that_keep_colliding_run_one_after_the_other() {
     for order in [Order::Free, Order::Fifo] {
         let (queue, _) = queue(4, order);
-        let learning = hot(&queue, 20_000);
-        assert!(learning.counters.conflicts() < 4_000, "{learning}");
-        assert!(learning.counters.serialised > 10_000, "{learning}");
+        // A change of the protocol, as other tests make, would be counted too.
+        queue.configure(Config { protocol: Some(optimist_stm::Kind::Eager), ..queue.config() });
+        let learning = hot(&queue, 2_000);
+        assert!(learning.counters.conflicts() < 500, "{learning}");
+        assert!(learning.counters.serialised > 800, "{learning}");
         queue.configure(Config { collisions: 0, ..queue.config() });
-        let stubborn = hot(&queue, 20_000);
+        let stubborn = hot(&queue, 2_000);
         assert_eq!(stubborn.counters.serialised, 0);
         assert!(stubborn.counters.conflicts() > 2 * learning.counters.conflicts(), "{stubborn}");
     }
@@ -694,8 +697,8 @@ fn lanes_keep_every_event() {
     assert_eq!((hot.load(), failures, queue.pending()), (5_000 - 50 + 50, 50, 0));
 }
 
-/// The bound on attempts: however many others run against it, an event that writes what all others write is attempted at most
-/// `PATIENCE` times optimistically and once more irrevocably.
+/// The bound on attempts: however many others run against it, an event that writes what all others write is attempted at most once in a batch,
+/// `PATIENCE` times optimistically, and once more irrevocably.
 #[test]
 fn no_event_starves() {
     let (queue, _) = queue(4, Order::Free);
@@ -719,7 +722,7 @@ fn no_event_starves() {
         });
     }
     queue.run().unwrap();
-    assert!(most.load(Ordering::Relaxed) <= u64::from(optimist_stm::run::PATIENCE) + 1);
+    assert!(most.load(Ordering::Relaxed) <= u64::from(optimist_stm::run::PATIENCE) + 2);
     assert_eq!(cells.iter().map(TVar::load).sum::<u64>(), 300 * 8 + 2_700);
 }
 

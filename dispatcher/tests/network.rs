@@ -83,10 +83,10 @@ impl Running {
 
     /// Ends the run, once it goes on.
     fn stop(self) -> Report {
-        while !self.thread.is_finished() {
+        until("the run does not end", || {
             self.server.queue().drain();
-            std::thread::sleep(Duration::from_millis(2));
-        }
+            self.thread.is_finished()
+        });
         self.thread.join().unwrap().unwrap()
     }
 }
@@ -273,20 +273,27 @@ fn connections_are_served_beside_events_of_the_queue() {
     // An event that adds itself again and again keeps the one worker busy.
     queue.add(move |ev| {
         if goes_on.get(ev)? {
+            std::thread::sleep(Duration::from_millis(5));
             ev.again();
         }
         Ok(())
     });
     let (mut reader, mut writer) = server.connect();
-    for n in 1..=50 {
-        writer.write_all(b"line\nadd\n").unwrap();
-        assert_eq!(line(&mut reader), format!("{} line\n", 2 * n - 1));
-        assert_eq!(line(&mut reader), format!("{} added\n", 2 * n));
+    let mut fastest = Duration::MAX;
+    for n in 1..=20 {
+        let asked = Instant::now();
+        writer.write_all(b"line\n").unwrap();
+        assert_eq!(line(&mut reader), format!("{n} line\n"));
+        fastest = fastest.min(asked.elapsed());
     }
+    // Not after so many events as a worker usually takes without looking around.
+    assert!(fastest < Duration::from_millis(100), "the fastest answer took {fastest:?}");
+    writer.write_all(b"add\n").unwrap();
+    assert_eq!(line(&mut reader), "21 added\n");
     spinning.store(false);
     drop((reader, writer));
     let report = server.stop();
-    assert!(report.counters.commits > 150 && report.counters.added >= 50, "{report}");
+    assert!(report.counters.commits > 40 && report.counters.added > 10, "{report}");
 }
 
 /// A run in which there was nothing to listen to, and then is.

@@ -1,5 +1,7 @@
-//! Ordered mode: results and output equal those of running the events one after the other.
+//! Ordered mode: results and output equal those of running the events one after the other. `OPTIMIST_PROGRAMS=N` sets how many random programs
+//! are tried.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use optimist_dispatcher::{Config, Event, EventResult, Kind, Order, Output, TVar, TransactionQueue, outln};
@@ -69,14 +71,45 @@ fn run(program: &[Arc<[Step]>], threads: usize, protocol: Kind) -> (String, Vec<
     (printed.text(), cells.iter().map(TVar::load).collect(), report.counters.commits)
 }
 
+/// The same without transactions, threads or queue.
+fn sequentially(program: &[Arc<[Step]>]) -> (String, Vec<u64>, u64) {
+    let (mut text, mut cells, mut number) = (String::new(), vec![1, 2, 3, 4_u64], 0_u64);
+    let mut queue: VecDeque<(Arc<[Step]>, usize)> = program.iter().map(|steps| (steps.clone(), 0)).collect();
+    while let Some((steps, from)) = queue.pop_front() {
+        for (index, step) in steps.iter().enumerate().skip(from) {
+            match *step {
+                Step::Combine(a, b, c) => cells[a] = cells[b].wrapping_add(cells[c]).wrapping_mul(3),
+                Step::Print(a) => text += &format!("{number} {}\n", cells[a]),
+                Step::Add(a) if cells[a] % 2 == 1 => queue.push_back((steps.clone(), index + 1)),
+                Step::Add(_) => {}
+                Step::Guarded(a, b) => {
+                    cells[b] ^= 1;
+                    if cells[a].is_multiple_of(5) {
+                        cells[b] ^= 1;
+                    } else {
+                        text += "guarded\n";
+                    }
+                }
+            }
+        }
+        number += 1;
+    }
+    (text, cells, number)
+}
+
+fn programs() -> u32 {
+    std::env::var("OPTIMIST_PROGRAMS").ok().and_then(|count| count.parse().ok()).unwrap_or(300)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: programs(), ..ProptestConfig::default() })]
 
     #[test]
     fn random_programs_give_the_sequential_output(
         program in prop::collection::vec(prop::collection::vec(step(), 1..8).prop_map(Arc::from), 1..30),
     ) {
-        let expected = run(&program, 1, Kind::GlobalLock);
+        let expected = sequentially(&program);
+        prop_assert_eq!(&run(&program, 1, Kind::GlobalLock), &expected);
         for protocol in [Kind::Tl2, Kind::Norec, Kind::Mvcc, Kind::Eager] {
             for threads in [2, 4] {
                 prop_assert_eq!(&run(&program, threads, protocol), &expected);
@@ -128,5 +161,55 @@ fn an_event_that_only_reads_sees_all_earlier_ones() {
         }
         queue.run().unwrap();
         assert_eq!(printed.text(), (1..=50).map(|n| format!("{n}\n")).collect::<String>(), "{protocol}");
+    }
+}
+
+/// Real flights, each an event that prints how many have left from and arrived at its airports so far: what is printed depends on the order.
+#[test]
+fn flights_print_the_same_on_any_number_of_threads() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/flights-20k.csv");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut names: Vec<&str> = text.lines().skip(1).flat_map(|line| line.split(',').skip(3).take(2)).collect();
+    names.sort_unstable();
+    names.dedup();
+    let find = |name: &str| names.binary_search(&name).unwrap();
+    let flights: Vec<(usize, usize, i64)> = text
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            (find(fields[3]), find(fields[4]), fields[1].parse().unwrap())
+        })
+        .collect();
+    let mut expected = String::new();
+    let mut airports = vec![(0_i64, 0_i64); names.len()];
+    for &(from, to, delay) in &flights {
+        airports[from].0 += 1;
+        airports[from].1 += delay;
+        airports[to].0 += 1;
+        expected += &format!("{from} {} {} {to} {}\n", airports[from].0, airports[from].1, airports[to].0);
+    }
+    for protocol in [Kind::Tl2, Kind::Eager] {
+        for threads in [1, 2, 4, 8] {
+            let (stdout, printed) = Output::memory("printed");
+            let protocol = Some(protocol);
+            let queue =
+                TransactionQueue::new(Config { threads, protocol, order: Order::Ordered, stdout, ..Config::default() });
+            let airports: Arc<[(TVar<i64>, TVar<i64>)]> = names.iter().map(|_| Default::default()).collect();
+            for &(from, to, delay) in &flights {
+                let airports = airports.clone();
+                queue.add(move |ev| {
+                    airports[from].0.modify(ev, |n| n + 1)?;
+                    airports[from].1.modify(ev, |n| n + delay)?;
+                    airports[to].0.modify(ev, |n| n + 1)?;
+                    let (count, late) = (airports[from].0.get(ev)?, airports[from].1.get(ev)?);
+                    let arrived = airports[to].0.get(ev)?;
+                    outln!(ev, "{from} {count} {late} {to} {arrived}");
+                    Ok(())
+                });
+            }
+            assert_eq!(queue.run().unwrap().counters.commits, 20_000);
+            assert!(printed.text() == expected, "{threads} threads");
+        }
     }
 }

@@ -29,7 +29,8 @@ const CELLS: u64 = 6;
 /// An event whose deeds depend on chance, on the time and on what others have done: it prints what it sees, adds events, runs again, fails,
 /// gives up attempts.
 fn event(depth: u32, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
-    let mut repeats = 0;
+    // A variable, so that an attempt that is lost does not count.
+    let repeats = TVar::new(0);
     move |ev| {
         let chance = ev.random();
         let (a, b) = (&cells[(chance % CELLS) as usize], &cells[(chance >> 8) as usize % CELLS as usize]);
@@ -50,8 +51,8 @@ fn event(depth: u32, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> E
         if chance >> 24 & 15 == 0 {
             return ev.fail(format!("{x} at {time:?}"));
         }
-        if chance >> 28 & 3 == 0 && repeats < 2 {
-            repeats += 1;
+        if chance >> 28 & 3 == 0 && repeats.get(ev)? < 2 {
+            repeats.modify(ev, |n| n + 1)?;
             ev.again();
         }
         Ok(())

@@ -6,6 +6,8 @@
 //! ```text
 //! fresh:  o - mutator.fresh_start < mutator.fresh_size (unsigned)      → plain access of [o + 8 + 8·i]
 //! frozen: [o] has the frozen bit, and after the read [o - 8] is unlocked → the value needs no log
+//! known:  mutator.known[o >> 5 & 31] == o (logged, fresh or frozen)     → the value needs no log if [o - 8] <= attempt.limit
+//! held:   [o - 8] is locked by mutator.owner                            → the value needs nothing
 //! read:   value = [o + 8 + 8·i];  [o - 8] <= attempt.limit             → append o - 8 to the reads
 //! write:  the protocol's write recipe with the header at o - 8 and the field at o + 8 + 8·i
 //!         an object stored into one that is not fresh also sets mutator.escaped
@@ -17,16 +19,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 pub use optimist_stm::abort::Abort;
 pub use optimist_stm::attempt::{Attempt, Savepoint};
+pub(crate) use optimist_stm::header::Owner;
 pub use optimist_stm::protocol::{Any, Protocol};
 pub use optimist_stm::run::Interrupt;
 
 use optimist_stm::atomics::{Atomics, Native};
 use optimist_stm::attempt::Place;
-use optimist_stm::header::FRESH;
+use optimist_stm::header::{FRESH, Header};
 
 use crate::heap::{Meta, Mutator, Object};
 use crate::value::Value;
@@ -54,46 +57,63 @@ fn place(object: Object, index: usize) -> Place {
     Place { header: object.header(), field: object.field(index) }
 }
 
+/// Whether reads go to memory at once under this protocol, whatever the object: then every question about it costs more than it saves.
+const fn reads_are_plain<P: Protocol>() -> bool {
+    matches!(P::INFO.name.as_bytes(), b"global-lock" | b"unprotected")
+}
+
+/// Tells the thread's end of the heap whose locks the running attempt may read and write through.
+#[inline]
+pub(crate) fn enter<P: Protocol>(tx: &Attempt, heap: &mut Mutator) {
+    heap.owner = if P::INFO.in_place { tx.owner } else { tx.owner_in_place() };
+}
+
+/// Reads a field of a mutable object, as bits, if that takes no more than a look at the header: this attempt holds the object
+/// already, or it is as the snapshot saw it and its first read in this attempt has done what was to be done (a log entry, unless the object
+/// is the event's own or frozen).
+#[inline(always)]
+pub(crate) fn read_quickly<P: Protocol>(tx: &Attempt, heap: &Mutator, object: Object, index: usize) -> Option<u64> {
+    if const { reads_are_plain::<P>() } {
+        return Some(object.raw(index));
+    }
+    // Acquire pairs with the release of a write in place, as in the protocols, so that the header is loaded afterwards.
+    let value = object.field(index).load(Acquire);
+    // SAFETY: the object is reachable, and no collection frees what a running transaction has touched. Relaxed: ordered by the acquire.
+    let header = Header(unsafe { &*object.header() }.load(Relaxed));
+    // Protocols whose reads are not of this kind keep the limit at zero and the owner at nobody.
+    if (header.0 <= tx.limit && heap.knows(object)) || header.is_held_by(heap.owner) { Some(value) } else { None }
+}
+
 /// Reads a field of a mutable object, as bits.
 ///
 /// # Errors
 /// The abort with which this attempt ends.
-#[inline(always)]
-pub(crate) fn read_bits<P: Protocol>(
+#[inline(never)]
+pub(crate) fn read_slowly<P: Protocol>(
     tx: &mut Attempt,
-    heap: &Mutator,
+    heap: &mut Mutator,
     object: Object,
     index: usize,
 ) -> Result<u64, Abort> {
-    // Under one lock every read is a plain one, and the question would cost more than the answer.
-    let reads_are_plain = const { matches!(P::INFO.name.as_bytes(), b"global-lock") };
-    if !reads_are_plain && heap.is_fresh(object) {
+    if heap.is_fresh(object) {
+        heap.note_fresh(object);
         return Ok(object.raw(index));
     }
-    // SAFETY: the object is reachable, and no collection frees what a running transaction has touched.
-    unsafe { P::read(tx, place(object, index)) }
-}
-
-/// Reads a field of an object whose meta word was seen frozen: immutable for good if the freezing has committed, which the
-/// header tells, and then needs no entry in the log.
-///
-/// # Errors
-/// The abort with which this attempt ends.
-#[inline]
-pub(crate) fn read_frozen<P: Protocol>(
-    tx: &mut Attempt,
-    heap: &Mutator,
-    object: Object,
-    index: usize,
-) -> Result<u64, Abort> {
-    // Acquire pairs with the release of a write in place, as in the protocols: a header that is not newer than the snapshot
-    // afterwards says that the value, and the frozen bit seen before, are the committed ones. An abort of the freezing gives the header a new version.
-    let value = object.field(index).load(Acquire);
-    // SAFETY: as in `read_bits`.
-    if unsafe { &*object.header() }.load(Relaxed) <= tx.limit {
-        return Ok(value);
+    if object.meta().is_frozen() {
+        // Immutable for good if the freezing has committed, which the header tells, and then no entry in the log is needed.
+        // Acquire pairs with the release of a write in place, as in the protocols: a header that is not newer than the snapshot
+        // afterwards says that the value, and the frozen bit seen before, are the committed ones. An abort of the freezing gives the header a new version.
+        let value = object.field(index).load(Acquire);
+        // SAFETY: as in `read_quickly`.
+        if unsafe { &*object.header() }.load(Relaxed) <= tx.limit {
+            heap.note_known(object);
+            return Ok(value);
+        }
     }
-    read_bits::<P>(tx, heap, object, index)
+    // SAFETY: as in `read_quickly`.
+    let value = unsafe { P::read(tx, place(object, index)) }?;
+    heap.note_known(object);
+    Ok(value)
 }
 
 /// Why a write did not happen.
@@ -111,14 +131,54 @@ impl From<Abort> for WriteError {
     }
 }
 
-/// Writes bits that are not a value into a field of a mutable object.
+/// Writes bits into a field of a mutable object if nothing needs to be found out about the object: this attempt holds it already,
+/// or has seen that it is the event's own. Whether it did.
+///
+/// # Errors
+/// The abort with which this attempt ends.
+#[inline(always)]
+pub(crate) fn write_quickly<P: Protocol>(
+    tx: &mut Attempt,
+    heap: &Mutator,
+    object: Object,
+    index: usize,
+    bits: u64,
+) -> Result<bool, Abort> {
+    if object.meta().is_frozen() {
+        return Ok(false);
+    }
+    if const { matches!(P::INFO.name.as_bytes(), b"unprotected") } || heap.knows_as_fresh(object) {
+        object.init_raw(index, bits);
+        return Ok(true);
+    }
+    // SAFETY: as in `read_quickly`. Relaxed: only this thread can make it say what is asked for.
+    let header = Header(unsafe { &*object.header() }.load(Relaxed));
+    if !header.is_held_by(heap.owner) {
+        return Ok(false);
+    }
+    if tx.may_overwrite(header, place(object, index)) {
+        // Release pairs with the acquire of a read, as in the protocols.
+        object.field(index).store(bits, Release);
+        return Ok(true);
+    }
+    write_held::<P>(tx, object, index, bits).map(|()| true)
+}
+
+/// Writes a field of an object that this attempt holds. Not inlined, so that the interpreter's loop keeps its registers.
+#[inline(never)]
+fn write_held<P: Protocol>(tx: &mut Attempt, object: Object, index: usize, bits: u64) -> Result<(), Abort> {
+    // SAFETY: as in `read_quickly`.
+    unsafe { P::write(tx, place(object, index), bits, None) }
+}
+
+/// Writes bits that are not a reference into a field of a mutable object.
 ///
 /// # Errors
 /// The abort with which this attempt ends, or that the object is frozen.
-#[inline(always)]
-pub(crate) fn write_bits<P: Protocol>(
+#[inline(never)]
+pub(crate) fn write_slowly<P: Protocol>(
     tx: &mut Attempt,
-    heap: &Mutator,
+    heap: &mut Mutator,
     object: Object,
     index: usize,
     bits: u64,
@@ -127,10 +187,11 @@ pub(crate) fn write_bits<P: Protocol>(
         if object.meta().is_frozen() {
             return Err(WriteError::Frozen);
         }
+        heap.note_fresh(object);
         object.init_raw(index, bits);
         return Ok(());
     }
-    // SAFETY: as in `read_bits`.
+    // SAFETY: as in `read_quickly`.
     unsafe { P::write(tx, place(object, index), bits, None) }?;
     // Looked at when the object is ours: another event may have frozen it since the caller looked. The error undoes the write.
     if object.meta().is_frozen() || (heap.has_frozen && is_being_frozen::<P>(tx, object)?) {
@@ -144,14 +205,14 @@ pub(crate) fn write_bits<P: Protocol>(
 #[cold]
 fn is_being_frozen<P: Protocol>(tx: &mut Attempt, object: Object) -> Result<bool, Abort> {
     let place = Place { header: object.header(), field: object.meta_word() };
-    // SAFETY: as in `read_bits`; the meta word lies behind the header like a field.
+    // SAFETY: as in `read_quickly`; the meta word lies behind the header like a field.
     unsafe { P::read(tx, place) }.map(|bits| Meta::from_bits(bits).is_frozen())
 }
 
 /// Writes a field of a mutable object.
 ///
 /// # Errors
-/// As [`write_bits`].
+/// As [`write_slowly`].
 #[inline(always)]
 pub(crate) fn write<P: Protocol>(
     tx: &mut Attempt,
@@ -163,7 +224,10 @@ pub(crate) fn write<P: Protocol>(
     if value.is_object() && !heap.is_fresh(object) {
         heap.note_escape();
     }
-    write_bits::<P>(tx, heap, object, index, value.bits())
+    if write_quickly::<P>(tx, heap, object, index, value.bits())? {
+        return Ok(());
+    }
+    write_slowly::<P>(tx, heap, object, index, value.bits())
 }
 
 /// Makes a mutable object immutable for good, once this event has committed.
@@ -178,7 +242,7 @@ pub(crate) fn freeze<P: Protocol>(tx: &mut Attempt, heap: &mut Mutator, object: 
     }
     heap.has_frozen = true;
     let place = Place { header: object.header(), field: object.meta_word() };
-    // SAFETY: as in `read_bits`; the meta word lies behind the header like a field.
+    // SAFETY: as in `read_quickly`; the meta word lies behind the header like a field.
     unsafe { P::write(tx, place, meta.frozen().bits(), None) }
 }
 

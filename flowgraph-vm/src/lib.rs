@@ -7,6 +7,16 @@
 //!
 //! `docs/language-reference.md` shows every construct; [`model`] is the executable definition of the core language.
 //!
+//! # Embedding
+//!
+//! A Rust program [compiles](compile_with) a text, makes a [`vm::Vm`] of it and runs its functions as events: by the dispatcher
+//! (`optimist_dispatcher::flowgraph::Program`, whose `call_within` makes a function a part of a Rust event), or by itself, as [`vm`] describes. What the program may
+//! call of the host is registered as [`vm::Host`], by kind: *pure* functions may be carried out at any time and any number of times,
+//! *transactional* ones reach the host's own variables through the running transaction, *irrevocable* ones do what cannot be undone, in an
+//! event that nobody can abort any more. [`vm::Limits`] bound what one event may use; whatever the program does, it ends with a value, a
+//! failure with its place, or one of these limits, and the machine is good for the next event. `examples/embedding.rs` of the root package
+//! shows all of it.
+//!
 //! ```
 //! use optimist_flowgraph::{Literal, Source, compile, model};
 //!

@@ -153,6 +153,13 @@ impl Value {
         self.0 as i64 >> 3
     }
 
+    /// A small integer that is not negative, as it is; for every other value a number larger than any length. One comparison of it
+    /// with a length says whether this is a right index.
+    #[inline(always)]
+    pub(crate) const fn rotated_int(self) -> usize {
+        self.0.rotate_right(3) as usize
+    }
+
     /// Whether this is a float that lives in the word.
     #[inline(always)]
     pub const fn is_immediate_float(self) -> bool {
@@ -162,7 +169,7 @@ impl Value {
     /// Whether both are floats that live in their words.
     #[inline(always)]
     pub const fn both_immediate_floats(a: Value, b: Value) -> bool {
-        FLOAT_TAGS.wrapping_shr(a.0 as u32) & FLOAT_TAGS.wrapping_shr(b.0 as u32) & 1 != 0
+        a.is_immediate_float() && b.is_immediate_float()
     }
 
     /// The float in the word, if it is one.
@@ -205,6 +212,13 @@ impl Value {
     #[inline(always)]
     pub(crate) const fn address(self) -> Option<usize> {
         if self.is_object() { Some((self.0 - TAG_OBJECT) as usize) } else { None }
+    }
+
+    /// The address of the object that this refers to; nonsense for any other value.
+    #[inline(always)]
+    pub(crate) const fn address_unchecked(self) -> usize {
+        debug_assert!(self.is_object());
+        self.0.wrapping_sub(TAG_OBJECT) as usize
     }
 
     /// Whether this is [`Value::NONE`].
@@ -314,6 +328,14 @@ mod tests {
             prop_assert_eq!(Value::sub_ints(x, y), back(a as i128 - b as i128));
             prop_assert_eq!(Value::mul_ints(x, y), back(a as i128 * b as i128));
             prop_assert_eq!((x.bits() as i64).cmp(&(y.bits() as i64)), a.cmp(&b));
+        }
+
+        #[test]
+        fn only_integers_in_range_are_right_indices(bits in any::<u64>(), length in 0_usize..1 << 32, near in -3_i64..3) {
+            for value in [Value::from_bits(bits), Value::small(length as i64 + near), Value::small(near)] {
+                let right = value.as_int().is_some_and(|i| i >= 0 && (i as usize) < length);
+                prop_assert_eq!(value.rotated_int() < length, right, "{:?} of {}", value, length);
+            }
         }
 
         #[test]

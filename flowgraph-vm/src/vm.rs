@@ -72,6 +72,8 @@ pub struct VmConfig {
     pub limits: Limits,
     /// The functions of the embedding program. Their signatures are given to [`compile_with`](crate::compile_with) as well.
     pub hosts: Vec<Host>,
+    /// Leaves instructions unfused and floats in no chains; the same programs do the same, more slowly.
+    pub unfused: bool,
 }
 
 /// The names of symbols, each with a number.
@@ -117,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) globals: Vec<Object>,
     pub(crate) limits: Limits,
     pub(crate) hosts: Vec<Host>,
+    unfused: bool,
     pub(crate) heap: Arc<Heap>,
     _roots: Vec<Root>,
 }
@@ -253,7 +256,7 @@ impl Vm {
         if program.core().is_none() {
             for (i, function) in program.functions.iter().enumerate() {
                 let parameters: Vec<VarId> = (0..function.parameters).map(VarId::from).collect();
-                let code = compile(&program, FunctionId::from(i), BlockId(0), &parameters, &constants)
+                let code = compile(&program, FunctionId::from(i), BlockId(0), &parameters, &constants, !config.unfused)
                     .map_err(|_| too_many_variables(&function.name))?;
                 codes.push(Arc::new(code));
             }
@@ -267,6 +270,7 @@ impl Vm {
             globals,
             limits: config.limits,
             hosts,
+            unfused: config.unfused,
             heap,
             _roots: roots,
         };
@@ -300,8 +304,10 @@ impl Vm {
     /// The register code of a core program as text, as it is run from a block with these variables given; empty for a program of functions.
     pub fn core_listing(&self, start: BlockId, given: &[VarId]) -> String {
         match self.shared.program.core() {
-            Some(_) => compile(&self.shared.program, FunctionId(0), start, given, &self.shared.constants)
-                .map_or_else(|_| String::new(), |code| code.listing()),
+            Some(_) => {
+                compile(&self.shared.program, FunctionId(0), start, given, &self.shared.constants, !self.shared.unfused)
+                    .map_or_else(|_| String::new(), |code| code.listing())
+            }
             None => String::new(),
         }
     }
@@ -390,7 +396,8 @@ impl Vm {
         let function = self.shared.program.core().expect("a core program");
         let given: Vec<VarId> = environment.iter().map(|(var, _)| *var).collect();
         let code =
-            compile(&self.shared.program, FunctionId(0), start, &given, &self.shared.constants).map_err(|_| {
+            compile(&self.shared.program, FunctionId(0), start, &given, &self.shared.constants, !self.shared.unfused)
+                .map_err(|_| {
                 let fault = Fault::TooLarge { what: "the number of variables", limit: u16::MAX as usize };
                 let block = &function.blocks[start.index()];
                 Box::new(RuntimeError::new(fault, function.name.clone(), block.label.clone(), block.span))

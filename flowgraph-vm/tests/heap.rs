@@ -3,7 +3,8 @@
 mod common;
 
 use common::{machine, printed, run_events};
-use optimist_flowgraph::vm::{HeapConfig, VmConfig};
+use optimist_flowgraph::value::Value;
+use optimist_flowgraph::vm::{Collected, HeapConfig, Limits, Root, VmConfig};
 use optimist_stm::protocol::{Kind, Shipped};
 use optimist_stm::with_protocol;
 
@@ -199,4 +200,59 @@ fn an_event_that_waits_for_another_one_lets_it_collect() {
     let statistics = vm.heap().statistics();
     assert!(statistics.collections >= 4 && statistics.put_off <= 2, "{statistics:?}");
     assert!(statistics.reserved_bytes <= 8 << 20, "{statistics:?}");
+}
+
+#[test]
+fn an_event_over_its_memory_limit_ends_without_a_trace() {
+    let text = "shared n = 0
+fn chain(pieces) {
+    n = pieces
+    l = none
+    for i in 0..pieces { l = list(i, l) }
+    return n
+}
+fn garbage(pieces) {
+    for i in 0..pieces { l = list(i, i, i) }
+    return n
+}
+fn caught(pieces) {
+    try { chain(pieces) } catch e { n = 'caught' }
+    return n
+}
+fn straight(pieces) {
+    n = pieces
+    a = array(pieces)
+    b = array(pieces)
+    c = array(pieces)
+    n = 'too far'
+    return n
+}
+fn stored() { return n }
+";
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let vm = machine(text, VmConfig { limits, ..VmConfig::default() });
+    let mut worker = vm.worker();
+    let mut run = |name: &str, pieces: i64| {
+        let function = vm.function(name).expect("declared above");
+        let arguments: Vec<Root> = vm.program().functions[function.index()]
+            .parameters
+            .min(1)
+            .checked_sub(1)
+            .map(|_| Root::plain(Value::small(pieces)).expect("a number"))
+            .into_iter()
+            .collect();
+        let value = vm.run_event(&mut worker, function, &arguments, &mut Collected::default());
+        value.map(|value| value.value().as_int())
+    };
+    assert_eq!(run("chain", 10_000).unwrap(), Some(10_000));
+    for (name, pieces) in [("chain", 100_000), ("garbage", 1_000_000), ("caught", 100_000), ("straight", 60_000)] {
+        let error = run(name, pieces).expect_err(name);
+        assert_eq!(error.fault.kind(), "too_much_allocated", "{name}");
+        assert_eq!(error.fault.to_string(), "more than 1048576 bytes of memory allocated in one event");
+        assert_eq!(run("stored", 0).unwrap(), Some(10_000), "{name} left something behind");
+    }
+    // Each event counts anew.
+    for _ in 0..20 {
+        assert_eq!(run("chain", 10_000).unwrap(), Some(10_000));
+    }
 }

@@ -245,9 +245,8 @@ fn expressions() {
             fn f(x) { y = b"\u{zz}" }
                 1:17: `\u` is not an escape (escapes are \n \r \t \0 \\ \' \" \xNN and \u{N})
             fn f(x) { y = [x] }
-                1:16: a list literal holds constants only (a list of computed values is `list(a, b, …)`)
             fn f(x) { y = [1, g()] }
-                1:19: a list literal holds constants only (a list of computed values is `list(a, b, …)`)
+                1:19: there is no function `g`
             fn f(x) { y = (x)(1) }
                 1:15: this is not the name of a function (functions are called by their names: `f(x)`)
             fn f(x) { y = 5(1) }

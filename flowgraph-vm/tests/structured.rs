@@ -85,7 +85,7 @@ impl Direct {
                     }
                 }
             }
-            StmtKind::For { name, over: Over::Range(from, to), body } => {
+            StmtKind::For { name, over: Over::Range(from, to), body, .. } => {
                 let span = from.span.to(to.span);
                 let (start, end) = (self.value(from)?, self.value(to)?);
                 self.variables.insert(name.text.clone(), start);
@@ -99,10 +99,19 @@ impl Direct {
                     self.variables.insert(name.text.clone(), next);
                 }
             }
-            StmtKind::For { name, over: Over::Each(list), body } => {
+            StmtKind::For { name, value, over: Over::Each(list), body } => {
                 let Literal::List(items) = self.value(list)? else { unreachable!("only lists are gone over here") };
                 for item in items.iter() {
-                    self.variables.insert(name.text.clone(), item.clone());
+                    match (value, item) {
+                        (None, _) => {
+                            self.variables.insert(name.text.clone(), item.clone());
+                        }
+                        (Some(value), Literal::List(pair)) => {
+                            self.variables.insert(name.text.clone(), pair[0].clone());
+                            self.variables.insert(value.text.clone(), pair[1].clone());
+                        }
+                        (Some(_), other) => unreachable!("{other} is no pair"),
+                    }
                     match self.body(body)? {
                         Flow::Break => break,
                         Flow::Return => return Ok(Flow::Return),
@@ -165,6 +174,13 @@ impl Direct {
             ExprKind::Not(inner) => Ok(Literal::truth(self.value(inner)?.is_zero())),
             ExprKind::Binary(op, left, right) => apply(*op, &[self.value(left)?, self.value(right)?], expr.span),
             ExprKind::Index(list, index) => apply(Op::ReadList, &[self.value(list)?, self.value(index)?], expr.span),
+            ExprKind::In(element, list) => {
+                let (element, list) = (self.value(element)?, self.value(list)?);
+                let Literal::List(items) = list else { unreachable!("only lists are searched here") };
+                let equal = |item: &Literal| apply(Op::Eq, &[item.clone(), element.clone()], expr.span);
+                let found: Vec<Literal> = items.iter().map(equal).collect::<Result<_, _>>()?;
+                Ok(Literal::truth(found.iter().any(|same| !same.is_zero())))
+            }
             ExprKind::And(left, right) => {
                 let left = self.value(left)?;
                 if left.is_zero() { Ok(left) } else { self.value(right) }
@@ -305,7 +321,10 @@ impl Writer {
                 self.out.push('\n');
             }
             14 => {
-                self.out += &format!("for j{} in [1, [2], 0, 4]", self.depth);
+                self.out += &match self.random.below(2) {
+                    0 => format!("for j{} in [1, [2], 0, a]", self.depth),
+                    _ => format!("for k{0}, v{0} in [[1, b], [a, 2]]", self.depth),
+                };
                 self.loop_block();
                 self.out.push('\n');
             }
@@ -345,7 +364,8 @@ impl Writer {
             return self.atom();
         }
         let (left, right) = (self.expression(depth - 1), self.expression(depth - 1));
-        match self.random.below(14) {
+        match self.random.below(15) {
+            14 => format!("({left} in [{right}, 2, [a]])"),
             0..=2 => format!("({left} and {right})"),
             3..=4 => format!("({left} or {right})"),
             5..=6 => format!("(not {left})"),

@@ -254,7 +254,7 @@ impl Writer {
     }
 
     fn statement(&mut self) {
-        let choice = if self.depth > 3 { self.random.below(8) } else { self.random.below(16) };
+        let choice = if self.depth > 3 { self.random.below(8) } else { self.random.below(17) };
         match choice {
             0..=2 => {
                 let place = self.random.pick(&["x", "y", "z", "x.a", "y[1]", "x.a[y].b"]);
@@ -311,12 +311,18 @@ impl Writer {
                 self.push(" or");
                 self.block();
             }
+            15 => {
+                self.push("for k , v in items(s)");
+                self.loops += 1;
+                self.block();
+                self.loops -= 1;
+            }
             _ => self.push("raise 'bad'"),
         }
     }
 
     fn expression(&mut self) {
-        match self.random.below(14) {
+        match self.random.below(16) {
             0 => self.push("-1_000"),
             1 => self.push("\"a # no comment\""),
             2 => self.push("(x\n  + y # inside\n )"),
@@ -336,6 +342,11 @@ impl Writer {
             }
             8 => self.push("P(1, [1, 's', # in a list\n [2]]).a"),
             9 => self.push("- x"),
+            10 => {
+                self.push("( x in [y ,");
+                self.expression();
+                self.push("])");
+            }
             _ => self.push(self.random.clone().pick(&["x", "y", "0", "1.5", "'s'", "s", "len(x)"])),
         }
     }

@@ -14,6 +14,7 @@
 #![expect(unsafe_code, reason = "logs hold pointers to words whose lifetime the caller of a barrier guarantees")]
 
 use std::mem::ManuallyDrop;
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -194,6 +195,8 @@ pub struct Attempt<A: Atomics = Native> {
     age: u64,
     /// Whom this transaction lost to, to be waited for after the rollback: slot and its count of ended transactions.
     pub(crate) lost_to: Option<(usize, u64)>,
+    /// The line of the program whose access ended the attempt, if it was the access of a variable.
+    lost_at: Option<&'static Location<'static>>,
     pub(crate) garbage: Garbage,
     /// What the attempt that ended with [`Abort::Retry`] waits for; none if that has changed already.
     pub(crate) blocked: Option<Watch<A>>,
@@ -234,6 +237,7 @@ impl<A: Atomics> Attempt<A> {
             replaced: Vec::new(),
             age: NO_AGE,
             lost_to: None,
+            lost_at: None,
             garbage: Garbage::default(),
             blocked: None,
             hooks: Hooks::default(),
@@ -252,6 +256,22 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     pub fn slot(&self) -> &Slot<A> {
         &self.slot
+    }
+
+    /// Whose lock on an object says that the object's fields are this transaction's to read as they stand: its own where the protocol
+    /// in force is one that writes in place and that [`Any`](crate::protocol::Any) has inlined, else nobody's.
+    #[inline]
+    #[must_use]
+    pub fn owner_in_place(&self) -> Owner {
+        if self.inlined { self.owner } else { Owner::NOBODY }
+    }
+
+    /// Whether a field of an object that this transaction holds in place, with the header `held`, may be overwritten as it is: its old
+    /// value has been saved since the last savepoint.
+    #[inline(always)]
+    #[must_use]
+    pub fn may_overwrite(&self, held: Header, place: Place<A>) -> bool {
+        self.locks.get(held.entry()).is_some_and(|lock| lock.saved & place.bit() != 0)
     }
 
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
@@ -279,6 +299,24 @@ impl<A: Atomics> Attempt<A> {
     pub fn is_running(&self) -> bool {
         // Relaxed: only the owner writes it.
         self.slot.active.load(Ordering::Relaxed) != IDLE
+    }
+
+    /// Notes the line of the program whose access has just been refused.
+    #[cold]
+    pub(crate) fn note_lost_at(&mut self, place: &'static Location<'static>) {
+        self.lost_at = Some(place);
+    }
+
+    /// The line of the program whose access ended the attempt, if it was the access of a variable. To be asked at the end of the body, before
+    /// anything else happens.
+    pub fn take_lost_at(&mut self) -> Option<&'static Location<'static>> {
+        self.lost_at.take()
+    }
+
+    /// The slot of the transaction that this one has just lost to, if that is known.
+    #[must_use]
+    pub fn lost_to(&self) -> Option<usize> {
+        self.lost_to.map(|(slot, _)| slot)
     }
 
     /// Publishes that the transaction has ended.

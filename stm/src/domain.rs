@@ -179,7 +179,8 @@ pub struct Slot<A: Atomics = Native> {
     pub(crate) counters: Counters,
     /// Not zero while somebody may be parked on this slot.
     waiters: CachePadded<A::Word>,
-    pub(crate) index: usize,
+    /// Its place among the slots of the domain.
+    pub index: usize,
     /// The age of the transaction, or [`NO_AGE`].
     pub(crate) age: A::Word,
     /// How many transactions this slot has ended.

@@ -71,6 +71,9 @@ impl Header {
 pub struct Owner(u64);
 
 impl Owner {
+    /// Nobody: holds no object.
+    pub const NOBODY: Owner = Owner(1);
+
     /// The owner with this slot.
     #[must_use]
     pub fn new(slot: usize) -> Self {
@@ -90,6 +93,13 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_holds_anything() {
+        for header in [FRESH, 1 << 40, Owner::new(0).lock(1), Owner::new(MAX_SLOTS - 1).lock(0)] {
+            assert!(!Header(header).is_held_by(Owner::NOBODY));
+        }
+    }
 
     #[test]
     fn a_locked_header_names_its_owner_and_entry() {

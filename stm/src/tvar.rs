@@ -7,6 +7,7 @@
 use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -118,6 +119,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// # Errors
     /// An [`Abort`], to be passed on with `?`.
     #[inline(always)]
+    #[track_caller]
     pub fn get<R: Read>(&self, tx: &mut R) -> Result<T>
     where
         T: Clone,
@@ -130,9 +132,16 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// # Errors
     /// An [`Abort`], to be passed on with `?`.
     #[inline(always)]
+    #[track_caller]
     pub fn with<R: Read, U>(&self, tx: &mut R, f: impl FnOnce(&T) -> U) -> Result<U> {
         // SAFETY: the variable is retired, not freed, when its last handle goes.
-        let word = unsafe { tx.read_word(self.place())? };
+        let word = match unsafe { tx.read_word(self.place()) } {
+            Ok(word) => word,
+            Err(abort) => {
+                tx.note_lost_at(Location::caller());
+                return Err(abort);
+            }
+        };
         // SAFETY: the word is a committed or own value of this variable, and stays allocated while the transaction runs.
         Ok(unsafe { with_word(word, f) })
     }
@@ -145,13 +154,18 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// # Abort safety
     /// If the attempt aborts, `value` is dropped.
     #[inline(always)]
+    #[track_caller]
     pub fn set<P: Protocol>(&self, tx: &mut Tx<'_, P>, value: T) -> Result<()> {
         let (word, drop) = into_word(value);
         if let Some(drop) = drop {
             tx.attempt.note_born(word, drop);
         }
         // SAFETY: the variable is retired, not freed, when its last handle goes.
-        unsafe { P::write(tx.attempt, self.place(), word, drop) }
+        let outcome = unsafe { P::write(tx.attempt, self.place(), word, drop) };
+        if outcome.is_err() {
+            tx.attempt.note_lost_at(Location::caller());
+        }
+        outcome
     }
 
     /// Replaces the value by `f` of it.
@@ -162,6 +176,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// # Abort safety
     /// `f` runs again if the transaction does.
     #[inline(always)]
+    #[track_caller]
     pub fn modify<P: Protocol>(&self, tx: &mut Tx<'_, P>, f: impl FnOnce(&T) -> T) -> Result<()> {
         let value = self.with(tx, f)?;
         self.set(tx, value)
@@ -171,6 +186,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     ///
     /// # Errors
     /// An [`Abort`], to be passed on with `?`.
+    #[track_caller]
     pub fn replace<P: Protocol>(&self, tx: &mut Tx<'_, P>, value: T) -> Result<T>
     where
         T: Clone,

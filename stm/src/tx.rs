@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "calls the barriers")]
 
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::sync::atomic::Ordering;
 
 use crate::abort::Abort;
@@ -46,6 +47,10 @@ pub unsafe trait Read {
     /// # Safety
     /// The object stays allocated until the attempt ends.
     unsafe fn read_word(&mut self, place: Place) -> Result<u64>;
+
+    /// Notes the line of the program whose read has just been refused, for whoever reports collisions.
+    #[cold]
+    fn note_lost_at(&mut self, _place: &'static Location<'static>) {}
 }
 
 // SAFETY: the barrier of the attempt.
@@ -54,6 +59,11 @@ unsafe impl<P: Protocol> Read for Tx<'_, P> {
     unsafe fn read_word(&mut self, place: Place) -> Result<u64> {
         // SAFETY: by the caller's promise.
         unsafe { P::read(self.attempt, place) }
+    }
+
+    #[cold]
+    fn note_lost_at(&mut self, place: &'static Location<'static>) {
+        self.attempt.note_lost_at(place);
     }
 }
 

@@ -1,13 +1,17 @@
 //! Destinations of output: standard output, files and logs, memory.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+
+use crate::queue::Shared;
+use crate::task::{Label, Task};
 
 /// Somewhere that events write to. Cloning it gives another handle to the same destination.
 #[derive(Clone)]
@@ -15,10 +19,21 @@ pub struct Output {
     /// Its place in the order in which destinations are locked.
     id: u64,
     sink: Arc<Mutex<Sink>>,
+    /// To be looked at without the lock: an event that waited for the lock while it holds objects might
+    /// wait for an event that holds the lock and waits for the objects.
+    outside: Arc<Outside>,
+}
+
+/// What is known of a destination without its lock.
+struct Outside {
+    name: Arc<str>,
+    /// Bytes released and not yet written.
+    waiting: AtomicUsize,
+    /// Over so many bytes that wait nothing is taken any more.
+    hard: AtomicUsize,
 }
 
 struct Sink {
-    name: String,
     writer: Box<dyn Write + Send>,
     /// Released, not yet written.
     buffer: Vec<u8>,
@@ -27,7 +42,31 @@ struct Sink {
     state: State,
     /// A worker has noted that there is something to flush.
     noted: bool,
+    /// How many bytes have been written so far.
+    written: u64,
+    /// How many had been written when it last failed.
+    failed_at: Option<u64>,
+    /// Whose the bytes in the buffer are: up to that position, counted as `written` is, the event of this name.
+    owners: VecDeque<(u64, Label)>,
+    /// What is to happen when everything up to that position has been written.
+    thens: VecDeque<(u64, Task, Arc<Shared>)>,
+    outside: Arc<Outside>,
 }
+
+/// Why an event's output was not taken: so much is waiting to be written that the destination's hard limit is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputFull {
+    output: Arc<str>,
+    waiting: usize,
+}
+
+impl fmt::Display for OutputFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} takes nothing more: {} bytes are waiting to be written", self.output, self.waiting)
+    }
+}
+
+impl std::error::Error for OutputFull {}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -44,11 +83,27 @@ const HIGH_WATER: usize = 64 << 10;
 /// The most that is kept for a destination that cannot be written; what comes on top is lost, and reported.
 const HARD_LIMIT: usize = 64 << 20;
 
+/// A write that failed.
+#[derive(Debug)]
+pub(crate) struct WriteError {
+    pub(crate) error: io::Error,
+    /// The event with whose bytes it did, if that is known.
+    pub(crate) whose: Option<Label>,
+    /// The same bytes have failed before.
+    pub(crate) repeated: bool,
+}
+
+impl WriteError {
+    fn new(error: io::Error, whose: Option<Label>) -> Self {
+        WriteError { error, whose, repeated: false }
+    }
+}
+
 /// What a destination has to say about an append.
 #[derive(Debug, Default)]
 pub(crate) struct Appended {
     /// The write failed, and this is the first time.
-    pub(crate) error: Option<io::Error>,
+    pub(crate) error: Option<WriteError>,
     /// There is now something to flush, and nobody has noted it yet.
     pub(crate) to_flush: bool,
 }
@@ -70,9 +125,22 @@ static STDERR: LazyLock<Output> =
 
 impl Output {
     fn with(name: String, writer: Box<dyn Write + Send>, at_once: bool) -> Self {
-        let sink = Sink { name, writer, buffer: Vec::new(), at_once, state: State::Open, noted: false };
+        let outside =
+            Arc::new(Outside { name: name.into(), waiting: AtomicUsize::new(0), hard: AtomicUsize::new(HARD_LIMIT) });
+        let sink = Sink {
+            writer,
+            buffer: Vec::new(),
+            at_once,
+            state: State::Open,
+            noted: false,
+            written: 0,
+            failed_at: None,
+            owners: VecDeque::new(),
+            thens: VecDeque::new(),
+            outside: outside.clone(),
+        };
         // Relaxed: only uniqueness matters.
-        Output { id: NEXT.fetch_add(1, Ordering::Relaxed), sink: Arc::new(Mutex::new(sink)) }
+        Output { id: NEXT.fetch_add(1, Ordering::Relaxed), sink: Arc::new(Mutex::new(sink)), outside }
     }
 
     /// Standard output.
@@ -132,10 +200,19 @@ impl Output {
         a.map(Output::id) == b.map(Output::id)
     }
 
+    /// The same destination with another hard limit: the most that is kept while it cannot be written, in bytes; 64 MiB by default. Over it
+    /// [`Event::try_write`](crate::Event::try_write) fails, and what [`Event::write`](crate::Event::write) writes is lost, which is reported.
+    #[must_use]
+    pub fn with_hard_limit(self, bytes: usize) -> Self {
+        // Relaxed: a number by itself.
+        self.outside.hard.store(bytes, Ordering::Relaxed);
+        self
+    }
+
     /// What messages call it.
     #[must_use]
     pub fn name(&self) -> String {
-        self.sink.lock().name.clone()
+        self.outside.name.to_string()
     }
 
     pub(crate) fn lock(&self) -> Locked {
@@ -147,19 +224,35 @@ impl Output {
     /// # Errors
     /// What the operating system reports. What could not be written is kept.
     pub fn flush(&self) -> io::Result<()> {
+        self.flush_whose().map_err(|failed| failed.error)
+    }
+
+    /// As [`flush`](Self::flush); an error comes with the event with whose bytes it was met.
+    pub(crate) fn flush_whose(&self) -> Result<(), WriteError> {
         let mut sink = self.sink.lock();
         sink.noted = false;
         sink.write_out()?;
         match sink.state {
             State::Closed => Ok(()),
-            _ => sink.writer.flush(),
+            _ => sink.writer.flush().map_err(|error| WriteError::new(error, None)),
         }
+    }
+
+    /// Whether so many bytes more may be written.
+    pub(crate) fn check_room(&self, more: usize) -> Result<(), OutputFull> {
+        let waiting = self.buffered();
+        // Relaxed: a limit that is being changed.
+        if waiting > 0 && waiting + more > self.outside.hard.load(Ordering::Relaxed) {
+            return Err(OutputFull { output: self.outside.name.clone(), waiting });
+        }
+        Ok(())
     }
 
     /// Bytes released and not yet written.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.sink.lock().buffer.len()
+        // Relaxed: a hint, which may be old by the time it is used.
+        self.outside.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -171,7 +264,7 @@ impl fmt::Debug for Output {
 
 impl Sink {
     /// Writes the buffer; what could not be written stays in it.
-    fn write_out(&mut self) -> io::Result<()> {
+    fn write_out(&mut self) -> Result<(), WriteError> {
         let mut written = 0;
         let result = loop {
             if written == self.buffer.len() {
@@ -189,36 +282,74 @@ impl Sink {
             }
         };
         self.buffer.drain(..written);
+        self.written += written as u64;
+        let done = self.owners.iter().take_while(|(end, _)| *end <= self.written).count();
+        self.owners.drain(..done);
+        let whose = self.owners.front().map(|(_, label)| label.clone());
         self.state = match &result {
             Ok(()) => State::Open,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.buffer = Vec::new();
+                self.owners.clear();
                 State::Closed
             }
             Err(_) => State::Failing,
         };
-        result
+        self.publish();
+        let due = self.thens.iter().take_while(|(end, ..)| *end <= self.written).count();
+        self.thens.drain(..due).for_each(|(_, task, queue)| queue.push(task, None));
+        if self.state == State::Closed {
+            self.thens.clear();
+        }
+        result.map_err(|error| {
+            let repeated = self.failed_at.replace(self.written) == Some(self.written);
+            WriteError { error, whose, repeated }
+        })
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Appended {
+    fn publish(&self) {
+        self.outside.waiting.store(self.buffer.len(), Ordering::Relaxed);
+    }
+
+    fn append(&mut self, bytes: &[u8], whose: Label) -> Appended {
         if self.state == State::Closed {
             return Appended::default();
         }
         let failing = self.state == State::Failing;
-        if failing && self.buffer.len() + bytes.len() > HARD_LIMIT {
+        if failing && self.buffer.len() + bytes.len() > self.outside.hard.load(Ordering::Relaxed) {
             let text =
                 format!("{} bytes are waiting to be written, and {} more were lost", self.buffer.len(), bytes.len());
-            return Appended { error: Some(io::Error::other(text)), to_flush: false };
+            return Appended { error: Some(WriteError::new(io::Error::other(text), Some(whose))), to_flush: false };
         }
         self.buffer.extend_from_slice(bytes);
+        let end = self.written + self.buffer.len() as u64;
+        match self.owners.back_mut() {
+            Some((last, label)) if *label == whose => *last = end,
+            _ => self.owners.push_back((end, whose)),
+        }
         let mut error = None;
         // A destination that fails is tried again when it is flushed, not at every append.
         if !failing && (self.at_once || self.buffer.len() >= HIGH_WATER) {
-            error = self.write_out().and_then(|()| if self.at_once { self.writer.flush() } else { Ok(()) }).err();
+            let flushed = |sink: &mut Self| sink.writer.flush().map_err(|error| WriteError::new(error, None));
+            error = self.write_out().and_then(|()| if self.at_once { flushed(self) } else { Ok(()) }).err();
+        } else {
+            self.publish();
         }
         let to_flush = !self.buffer.is_empty() && !self.noted;
         self.noted |= to_flush;
         Appended { error, to_flush }
+    }
+
+    /// Adds the event to the queue when everything up to `back` bytes before the end of what was appended has been written.
+    fn then(&mut self, back: usize, task: Task, queue: &Arc<Shared>) {
+        let end = self.written + (self.buffer.len() as u64).saturating_sub(back as u64);
+        if self.state == State::Closed {
+            drop(task);
+        } else if end <= self.written {
+            queue.push(task, None);
+        } else {
+            self.thens.push_back((end, task, queue.clone()));
+        }
     }
 }
 
@@ -233,8 +364,12 @@ impl Locked {
         self.id
     }
 
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Appended {
-        self.sink.append(bytes)
+    pub(crate) fn append(&mut self, bytes: &[u8], whose: Label) -> Appended {
+        self.sink.append(bytes, whose)
+    }
+
+    pub(crate) fn then(&mut self, back: usize, task: Task, queue: &Arc<Shared>) {
+        self.sink.then(back, task, queue);
     }
 }
 

@@ -101,7 +101,8 @@ impl Connection {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.error.is_some() || self.outbox.is_closed() || (self.closing && self.outbox.waiting() == 0)
+        let closing = self.closing || self.outbox.is_closing();
+        self.error.is_some() || self.outbox.is_closed() || (closing && self.outbox.waiting() == 0)
     }
 
     /// Whether it can be closed because nothing is left to be done for it.
@@ -145,6 +146,7 @@ impl Connection {
     #[must_use]
     pub(super) fn serve(&mut self, runner: &mut Runner, scratch: &mut [u8]) -> bool {
         self.queued = false;
+        self.closing |= self.outbox.is_closing();
         if self.closing || self.is_full() || self.is_over() {
             return false;
         }
@@ -250,7 +252,7 @@ impl Connection {
     /// Lets the session take requests off the input, and says how much it took.
     fn take(&mut self, runner: &mut Runner, input: &[u8]) -> usize {
         let mut taken = 0;
-        while taken < input.len() && !self.closing && !self.is_full() {
+        while taken < input.len() && !self.closing && !self.outbox.is_closing() && !self.is_full() {
             match self.call(runner, &input[taken..]) {
                 Next::Took(n) => taken += n,
                 _ => break,

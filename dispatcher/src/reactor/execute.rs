@@ -16,7 +16,7 @@ use super::outbox::Outbox;
 use crate::effects::Output;
 use crate::error::{EventError, message};
 use crate::event::{Context, Event, EventResult, Failure};
-use crate::queue::{Addition, Additions, Shared, TransactionQueue};
+use crate::queue::{Additions, Shared, TransactionQueue};
 use crate::report::{Latencies, Live};
 use crate::task::Label;
 
@@ -106,26 +106,31 @@ impl Runner {
     #[inline]
     fn release(&mut self) {
         let (unflushed, mut failed) = (&mut self.unflushed, Vec::new());
-        let bytes = self.context.release(&self.stdout, |output, _, appended| {
-            if appended.to_flush {
-                unflushed.push(output.clone());
-            }
-            if let Some(error) = appended.error {
-                failed.push((output.name(), error));
-            }
-        });
+        let label = Label { name: Some("connection".into()), site: self.site };
+        let bytes = self.context.release(
+            &self.stdout,
+            &self.shared,
+            |_| label.clone(),
+            |output, appended| {
+                if appended.to_flush {
+                    unflushed.push(output.clone());
+                }
+                if let Some(failure) = appended.error {
+                    failed.push((output.name(), failure.error));
+                }
+            },
+        );
         self.live.output_bytes.add(bytes as u64);
         for (output, error) in failed {
             self.errors.push(EventError::output(self.label(), output, error));
         }
         let queue = &self.shared;
-        let added = Additions::release(|Addition { task, after, queue: other }| {
-            other.as_ref().map_or(queue, |other| other.shared()).push(task, after);
-        });
+        let added = Additions::release(|addition| addition.deliver(queue));
         if added != 0 {
             self.live.added.add(added as u64);
         }
         self.context.on_abort.clear();
+        self.context.commit_participants();
         if !self.context.on_commit.is_empty() {
             for hook in std::mem::take(&mut self.context.on_commit) {
                 self.context.catching(hook.0);
@@ -167,6 +172,7 @@ impl<T, F: FnMut(&mut Event<'_>) -> EventResult<T>> Body<Native, T, Failure> for
         if self.body_ended.is_some() {
             self.body_ended = Some(Instant::now());
         }
+        tx.encumbered |= self.runner.context.prepare().map_err(Interrupt::Error)?;
         if self.runner.context.effects.lock(&self.runner.stdout) {
             tx.encumbered = true;
         }

@@ -74,6 +74,7 @@ mod signals;
 mod source;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -296,9 +297,19 @@ impl Server {
     /// # Atomicity
     /// Within an event this happens at once, and is not undone if the event aborts: it belongs into [`Event::on_commit`].
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        let (listener, address) = Listener::tcp(resolve(address)?)?;
-        self.add(Source::Listener(listener, self.hosted.clone()));
+        let reserved = self.reserve(address)?;
+        let address = reserved.address();
+        reserved.accept();
         Ok(address)
+    }
+
+    /// Takes a TCP address without accepting anybody there yet. If what is returned is dropped, the address is free again.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn reserve(&self, address: impl ToSocketAddrs) -> io::Result<Reserved> {
+        let (listener, address) = Listener::tcp(resolve(address)?)?;
+        Ok(Reserved { server: self.clone(), listener, address })
     }
 
     /// Listens on a Unix socket. A socket file that nobody listens to is replaced.
@@ -371,6 +382,11 @@ impl Server {
         Ok(())
     }
 
+    /// Serves the content of a file as a connection that nothing can be sent to.
+    pub fn attach_file(&self, file: File, name: impl Into<String>) {
+        self.attach(Stream::File(file), name.into());
+    }
+
     fn attach(&self, stream: Stream, peer: String) {
         self.add(Source::Stream(stream, peer, self.hosted.clone()));
     }
@@ -385,6 +401,33 @@ impl Server {
     #[must_use]
     pub fn queue(&self) -> &TransactionQueue {
         &self.queue
+    }
+}
+
+/// An address that is taken, where nobody is accepted yet. See [`Server::reserve`].
+#[must_use = "the address is free again when this is dropped"]
+pub struct Reserved {
+    server: Server,
+    listener: Listener,
+    address: SocketAddr,
+}
+
+impl fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserved").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Reserved {
+    /// The address, which tells the port if 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts clients from now on.
+    pub fn accept(self) {
+        self.server.add(Source::Listener(self.listener, self.server.hosted.clone()));
     }
 }
 

@@ -32,6 +32,8 @@ struct Shared {
     /// Bytes in the buffer, for those who look without locking.
     waiting: AtomicUsize,
     closed: AtomicBool,
+    /// To be closed once everything has been written.
+    closing: AtomicBool,
     hard: usize,
     high_water: usize,
     low_water: usize,
@@ -110,6 +112,7 @@ impl Outbox {
                 id: NEXT.fetch_add(1, Ordering::Relaxed),
                 waiting: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
+                closing: AtomicBool::new(false),
                 hard: limits.hard,
                 high_water: limits.high_water,
                 low_water: limits.low_water,
@@ -164,6 +167,20 @@ impl Outbox {
         if !self.shared.closed.swap(true, Ordering::Relaxed) {
             self.shared.mailbox.leave(Note::Flush(self.shared.token));
         }
+    }
+
+    /// Closes the connection once what has been sent is written; of its input nothing more is taken. From within an event it belongs into
+    /// [`Event::on_commit`].
+    pub fn close_when_written(&self) {
+        // Relaxed: the mailbox's lock orders it before the look that the note asks for.
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.mailbox.leave(Note::Flush(self.shared.token));
+    }
+
+    /// Whether it is to be closed once everything has been written.
+    pub(super) fn is_closing(&self) -> bool {
+        // Relaxed: as in `close_when_written`; whoever looks earlier has one more round.
+        self.shared.closing.load(Ordering::Relaxed)
     }
 
     /// Lets go of what has not been written, and says with what error.
@@ -503,14 +520,21 @@ impl Sends {
         sum
     }
 
-    fn check(&self, outbox: &Outbox, length: usize) -> EventResult {
+    /// Sends bytes to a connection when the event of this number commits.
+    pub(crate) fn send(&mut self, event: u64, outbox: &Outbox, bytes: &[u8]) -> Result<(), OutboxFull> {
+        self.check(outbox, bytes.len())?;
+        self.append(event, outbox, bytes);
+        Ok(())
+    }
+
+    fn check(&self, outbox: &Outbox, length: usize) -> Result<(), OutboxFull> {
         let hard = outbox.shared.hard;
         let waiting = outbox.waiting();
         // What the event itself has sent is summed up only where it could matter.
         if waiting + length + self.bytes.len() > hard {
             let own = self.waiting_for(outbox);
             if waiting + own + length > hard {
-                return Err(Interrupt::Error(Box::new(OutboxFull(waiting + own))));
+                return Err(OutboxFull(waiting + own));
             }
         }
         Ok(())
@@ -527,9 +551,7 @@ impl Event<'_> {
             return self.fail("a datagram needs an address: see `send_to`");
         }
         let (sends, number) = self.sends();
-        sends.check(outbox, bytes.len())?;
-        sends.append(number, outbox, bytes);
-        Ok(())
+        Ok(sends.send(number, outbox, bytes)?)
     }
 
     /// As [`send`](Self::send), and adds an event when the bytes have been handed to the operating system. If the connection ends before

@@ -94,8 +94,8 @@ pub(super) enum Stream {
     Udp(UdpSocket),
     /// Two pipes, or one of them.
     Pipes(Option<pipe::Receiver>, Option<pipe::Sender>),
-    /// Standard input: whatever that is, and whoever shares it. It is not made non-blocking, since that would reach everybody who has it.
-    Stdin(File),
+    /// A file, or standard input: whatever that is, and whoever shares it. It is not made non-blocking, since that would reach everybody who has it.
+    File(File),
 }
 
 /// How a stream is watched.
@@ -109,7 +109,7 @@ pub(super) enum Watched {
 
 impl Stream {
     pub(super) fn stdin() -> io::Result<Self> {
-        Ok(Stream::Stdin(File::from(io::stdin().as_fd().try_clone_to_owned()?)))
+        Ok(Stream::File(File::from(io::stdin().as_fd().try_clone_to_owned()?)))
     }
 
     /// Whether a read that was not full has emptied it. Of a socket it has, unless its end has been announced too.
@@ -139,7 +139,7 @@ impl Stream {
                     writer.register(registry, token, Interest::WRITABLE)?;
                 }
             }
-            Stream::Stdin(file) => match SourceFd(&file.as_raw_fd()).register(registry, token, Interest::READABLE) {
+            Stream::File(file) => match SourceFd(&file.as_raw_fd()).register(registry, token, Interest::READABLE) {
                 // Files cannot be watched, and need not be.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Watched::Always),
                 other => other?,
@@ -158,7 +158,7 @@ impl Stream {
                 let read = reader.as_mut().map_or(Ok(()), |reader| reader.deregister(registry));
                 read.and(writer.as_mut().map_or(Ok(()), |writer| writer.deregister(registry)))
             }
-            Stream::Stdin(file) => SourceFd(&file.as_raw_fd()).deregister(registry),
+            Stream::File(file) => SourceFd(&file.as_raw_fd()).deregister(registry),
         };
     }
 }
@@ -172,8 +172,8 @@ impl Read for Stream {
             Stream::Pipes(Some(reader), _) => reader.read(buffer),
             // There is nothing to read, and never an end of it.
             Stream::Pipes(None, _) => Err(io::ErrorKind::WouldBlock.into()),
-            Stream::Stdin(file) if is_readable(file.as_fd()) => file.read(buffer),
-            Stream::Stdin(_) => Err(io::ErrorKind::WouldBlock.into()),
+            Stream::File(file) if is_readable(file.as_fd()) => file.read(buffer),
+            Stream::File(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -184,7 +184,7 @@ impl Write for Stream {
             Stream::Tcp(stream) => stream.write(buffer),
             Stream::Unix(stream) => stream.write(buffer),
             Stream::Pipes(_, Some(writer)) => writer.write(buffer),
-            Stream::Udp(_) | Stream::Pipes(_, None) | Stream::Stdin(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Udp(_) | Stream::Pipes(_, None) | Stream::File(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

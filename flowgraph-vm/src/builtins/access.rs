@@ -26,12 +26,10 @@ impl<'a, P: Protocol> Access<'a, P> {
 
     #[inline(always)]
     pub(crate) fn read_bits(&mut self, object: Object, index: usize) -> Result<u64, Trap> {
-        let bits = if object.meta().is_frozen() {
-            barrier::read_frozen::<P>(self.tx, self.heap, object, index)
-        } else {
-            barrier::read_bits::<P>(self.tx, self.heap, object, index)
-        };
-        bits.map_err(Trap::Abort)
+        match barrier::read_quickly::<P>(self.tx, self.heap, object, index) {
+            Some(bits) => Ok(bits),
+            None => barrier::read_slowly::<P>(self.tx, self.heap, object, index).map_err(Trap::Abort),
+        }
     }
 
     #[inline(always)]
@@ -46,7 +44,10 @@ impl<'a, P: Protocol> Access<'a, P> {
 
     #[inline(always)]
     pub(crate) fn write_bits(&mut self, object: Object, index: usize, bits: u64) -> Result<(), Trap> {
-        barrier::write_bits::<P>(self.tx, self.heap, object, index, bits).map_err(|error| refused(object, error))
+        if barrier::write_quickly::<P>(self.tx, self.heap, object, index, bits).map_err(Trap::Abort)? {
+            return Ok(());
+        }
+        barrier::write_slowly::<P>(self.tx, self.heap, object, index, bits).map_err(|error| refused(object, error))
     }
 
     pub(crate) fn freeze(&mut self, object: Object) -> Result<(), Trap> {

@@ -6,7 +6,7 @@
 use super::access::{Access, Make, kind_of};
 use crate::barrier::Protocol;
 use crate::flowgraph::fault::Fault;
-use crate::heap::{Kind, Object};
+use crate::heap::{Kind, Meta, Object};
 use crate::interpreter::Trap;
 use crate::value::Value;
 
@@ -50,7 +50,45 @@ pub(crate) fn length(array: Object) -> usize {
 pub(crate) fn chunk(array: Object, index: usize) -> Object {
     let chunk = array.get(1 + index / CHUNK);
     // Chunks are always objects.
-    Object::at(chunk.bits() as usize & !7)
+    chunk.object_unchecked()
+}
+
+/// Kind and shape of an array of any values.
+pub(crate) const VALUES: u32 = Meta::new(Kind::Array, Sort::Values as u16, 0).kind_and_shape();
+/// Kind and shape of a dense array of floats.
+pub(crate) const FLOATS: u32 = Meta::new(Kind::Array, Sort::Floats as u16, 0).kind_and_shape();
+
+/// Where an element lies, chunk and place, if this is an array (`meta` is its meta word) and the index an integer in its range.
+#[inline(always)]
+pub(crate) fn locate(object: Object, meta: Meta, index: Value) -> Option<(Object, usize)> {
+    if meta.is(Kind::Array) { locate_in(object, index) } else { None }
+}
+
+/// Where an element of an array lies, if the index is an integer in its range.
+#[inline(always)]
+pub(crate) fn locate_in(array: Object, index: Value) -> Option<(Object, usize)> {
+    let index = index.rotated_int();
+    if index < length(array) { Some((chunk(array, index), index % CHUNK)) } else { None }
+}
+
+/// Bits of an element as the value they stand for, unless that needs memory.
+#[inline(always)]
+pub(crate) fn immediate(array: Meta, bits: u64) -> Option<Value> {
+    match array.shape() {
+        shape if shape == Sort::Floats as u16 => Value::float(f64::from_bits(bits)),
+        shape if shape == Sort::Values as u16 => Some(Value::from_bits(bits)),
+        _ => Value::int(bits as i64),
+    }
+}
+
+/// The value as an element is kept, if it is an immediate one of the right kind; for arrays of any values, if it is no reference.
+#[inline(always)]
+pub(crate) fn immediate_bits(array: Meta, value: Value) -> Option<u64> {
+    match array.shape() {
+        shape if shape == Sort::Floats as u16 => value.as_immediate_float().map(f64::to_bits),
+        shape if shape == Sort::Values as u16 => Some(value.bits()).filter(|_| !value.is_object()),
+        _ => value.as_int().map(|int| int as u64),
+    }
 }
 
 impl<P: Protocol> Access<'_, P> {

@@ -100,6 +100,13 @@ impl Machine<'_> {
             (Op::IsStr, [value]) => Value::truth(value.text().is_some()),
 
             (Op::Abs, [value]) => numbers::abs(mutator!(), *value)?,
+            (Op::Min | Op::Max, [collection]) => {
+                let items = self.items::<P>(tx, *collection)?;
+                if items.is_empty() {
+                    return Err(Fault::IndexOutOfRange { index: "0".to_owned(), length: 0 }.into());
+                }
+                return self.perform::<P>(tx, assign, &if let [only] = items[..] { vec![only, only] } else { items });
+            }
             (Op::Min | Op::Max, [first, rest @ ..]) => {
                 let closer = if op == Op::Min { Op::Lt } else { Op::Gt };
                 let mut best = *first;
@@ -111,7 +118,7 @@ impl Machine<'_> {
                 best
             }
             (Op::Pow, [a, b]) => numbers::pow(mutator!(), *a, *b)?,
-            (Op::Sqrt | Op::Exp | Op::Ln | Op::Sin | Op::Cos | Op::Tan, [value]) => {
+            (Op::Sqrt | Op::Exp | Op::Ln | Op::Sin | Op::Cos | Op::Tan | Op::Asin | Op::Acos | Op::Atan, [value]) => {
                 numbers::function(mutator!(), op, *value)?
             }
             (Op::Isqrt, [value]) => numbers::isqrt(mutator!(), *value)?,
@@ -137,9 +144,10 @@ impl Machine<'_> {
                 lists::sort(&mut items, &symbols)?;
                 self.worker.mutator.make_list(&items)
             }
-            (Op::Reverse, [value]) => match value.text() {
-                Some(text) => self.worker.mutator.make_text(&text.chars().rev().collect::<String>()),
-                None => {
+            (Op::Reverse, [value]) => match (value.text(), value.byte_string()) {
+                (Some(text), _) => self.worker.mutator.make_text(&text.chars().rev().collect::<String>()),
+                (_, Some(bytes)) => self.worker.mutator.make_bytes(&bytes.iter().rev().copied().collect::<Vec<u8>>()),
+                _ => {
                     let mut items = self.items::<P>(tx, *value)?;
                     items.reverse();
                     self.worker.mutator.make_list(&items)
@@ -155,11 +163,15 @@ impl Machine<'_> {
             (Op::Split, [value, rest @ ..]) => text::split(mutator!(), *value, rest.first().copied())?,
             (Op::Join, [list, between]) => {
                 let items = self.items::<P>(tx, *list)?;
+                if let Some(between) = between.byte_string() {
+                    return text::join_bytes(mutator!(), &items, between);
+                }
                 let between = text::string(op, *between)?;
                 let joined = self.text_of::<P>(tx, &items, between)?;
                 self.worker.mutator.make_text(&joined)
             }
             (Op::Upper | Op::Lower | Op::Trim, [value]) => text::convert(mutator!(), op, *value)?,
+            (Op::Repeat, [value, times]) => text::repeat(mutator!(), *value, *times)?,
             (Op::Replace, [value, old, new]) => text::replace(mutator!(), *value, *old, *new)?,
             (Op::StartsWith | Op::EndsWith, [value, part]) => text::has_end(op, *value, *part)?,
             (Op::PadLeft | Op::PadRight, [value, width]) => {

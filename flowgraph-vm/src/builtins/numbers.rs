@@ -112,10 +112,16 @@ pub(super) fn function(heap: &mut Mutator, op: Op, value: Value) -> Result<Value
     let in_domain = match op {
         Op::Sqrt => x >= 0.0 || x.is_nan(),
         Op::Ln => x > 0.0 || x.is_nan(),
+        Op::Asin | Op::Acos => (-1.0..=1.0).contains(&x) || x.is_nan(),
         _ => true,
     };
     if !in_domain {
-        let (what, wanted) = if op == Op::Sqrt { ("sqrt", "0 or more") } else { ("ln", "more than 0") };
+        let wanted = match op {
+            Op::Sqrt => "0 or more",
+            Op::Ln => "more than 0",
+            _ => "from -1 to 1",
+        };
+        let what = op.name();
         let mut text = String::new();
         let _ = crate::literal::write_float(&mut text, x);
         return Err(Fault::OutOfBounds { what, value: text, wanted }.into());
@@ -127,6 +133,9 @@ pub(super) fn function(heap: &mut Mutator, op: Op, value: Value) -> Result<Value
         Op::Sin => x.sin(),
         Op::Cos => x.cos(),
         Op::Tan => x.tan(),
+        Op::Asin => x.asin(),
+        Op::Acos => x.acos(),
+        Op::Atan => x.atan(),
         _ => unreachable!("{op:?} is not a function of one float"),
     }))
 }

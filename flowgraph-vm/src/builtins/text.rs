@@ -55,6 +55,17 @@ pub(super) fn decode(heap: &mut Mutator, value: Value) -> Result<Value, Trap> {
 }
 
 pub(super) fn split(heap: &mut Mutator, value: Value, between: Option<Value>) -> Result<Value, Trap> {
+    if let Some(whole) = value.byte_string() {
+        let parts: Vec<&[u8]> = match between {
+            None => whole.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty()).collect(),
+            Some(between) => match byte_string(Op::Split, between)? {
+                [] => whole.chunks(1).collect(),
+                between => parts(whole, between),
+            },
+        };
+        let parts: Vec<Value> = parts.into_iter().map(|part| heap.make_bytes(part)).collect();
+        return Ok(heap.make_list(&parts));
+    }
     let text = string(Op::Split, value)?;
     let parts: Vec<Value> = match between {
         None => text.split_whitespace().map(|part| heap.make_text(part)).collect(),
@@ -66,7 +77,42 @@ pub(super) fn split(heap: &mut Mutator, value: Value, between: Option<Value>) ->
     Ok(heap.make_list(&parts))
 }
 
+/// What lies between the occurrences of something that is not empty.
+fn parts<'a>(whole: &'a [u8], between: &[u8]) -> Vec<&'a [u8]> {
+    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
+    while at + between.len() <= whole.len() {
+        if whole[at..].starts_with(between) {
+            parts.push(&whole[start..at]);
+            at += between.len();
+            start = at;
+        } else {
+            at += 1;
+        }
+    }
+    parts.push(&whole[start..]);
+    parts
+}
+
+/// The byte strings with another between them.
+pub(super) fn join_bytes(heap: &mut Mutator, items: &[Value], between: &[u8]) -> Result<Value, Trap> {
+    let items: Vec<&[u8]> = items.iter().map(|item| byte_string(Op::Join, *item)).collect::<Result<_, _>>()?;
+    let length: usize = items.iter().map(|item| item.len() + between.len()).sum();
+    heap.check_size(length)?;
+    Ok(heap.make_bytes(&items.join(between)))
+}
+
+fn byte_string(op: Op, value: Value) -> Result<&'static [u8], Trap> {
+    value.byte_string().ok_or_else(|| wrong(op.name(), "a byte string here", value))
+}
+
 pub(super) fn convert(heap: &mut Mutator, op: Op, value: Value) -> Result<Value, Trap> {
+    if let Some(bytes) = value.byte_string() {
+        return Ok(match op {
+            Op::Upper => heap.make_bytes(&bytes.to_ascii_uppercase()),
+            Op::Lower => heap.make_bytes(&bytes.to_ascii_lowercase()),
+            _ => heap.make_bytes(bytes.trim_ascii()),
+        });
+    }
     let text = string(op, value)?;
     Ok(match op {
         Op::Upper => heap.make_text(&text.to_uppercase()),
@@ -76,6 +122,15 @@ pub(super) fn convert(heap: &mut Mutator, op: Op, value: Value) -> Result<Value,
 }
 
 pub(super) fn replace(heap: &mut Mutator, value: Value, old: Value, new: Value) -> Result<Value, Trap> {
+    if let Some(whole) = value.byte_string() {
+        let (old, new) = (byte_string(Op::Replace, old)?, byte_string(Op::Replace, new)?);
+        if old.is_empty() {
+            return Ok(value);
+        }
+        let parts = parts(whole, old);
+        heap.check_size(whole.len() + parts.len().saturating_mul(new.len()).min(LONGEST))?;
+        return Ok(heap.make_bytes(&parts.join(new)));
+    }
     let (text, old, new) = (string(Op::Replace, value)?, string(Op::Replace, old)?, string(Op::Replace, new)?);
     if old.is_empty() {
         return Ok(value);
@@ -86,6 +141,16 @@ pub(super) fn replace(heap: &mut Mutator, value: Value, old: Value, new: Value) 
         return Err(Fault::TooLarge { what: "a string", limit: LONGEST }.into());
     }
     Ok(heap.make_text(&text.replace(old, new)))
+}
+
+pub(super) fn repeat(heap: &mut Mutator, value: Value, times: Value) -> Result<Value, Trap> {
+    let unit = content(Op::Repeat, value)?;
+    let times = numbers::size("a number of times", times, LONGEST / unit.len().max(1))?;
+    heap.check_size(unit.len() * times)?;
+    match value.text() {
+        Some(text) => Ok(heap.make_text(&text.repeat(times))),
+        None => Ok(heap.make_bytes(&unit.repeat(times))),
+    }
 }
 
 pub(super) fn has_end(op: Op, value: Value, part: Value) -> Result<Value, Trap> {

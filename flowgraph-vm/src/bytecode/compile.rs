@@ -7,13 +7,14 @@
 //! 3. Small constants are part of the instruction; other constants sit in registers.
 //! 4. A jump to a small block that ends in a condition (the head of a loop, most often) becomes a copy of that block, which saves a jump each
 //!    time round. Every cycle of the code still has a backward jump, where the interpreter polls, since addresses cannot only grow.
-//! 5. Reading a variable is checked only where it may not have been set.
+//! 5. Two instructions that often follow each other are fused (`fuse.rs`).
+//! 6. Reading a variable is checked only where it may not have been set.
 
 use std::collections::HashMap;
 
 use super::analysis::{Analysis, VarSet};
 use super::instruction::{Instruction, Opcode};
-use super::{Code, FieldCache, GuardSite, Site, SwitchTable};
+use super::{Code, FieldCache, GuardSite, Site, SwitchTable, fuse};
 use crate::flowgraph::op::Op;
 use crate::flowgraph::program::{
     Assign, Block, BlockId, ConstId, Function, FunctionId, Immediate, Operand, Program, Terminator, VarId,
@@ -43,13 +44,16 @@ pub(crate) fn compile(
     start: BlockId,
     given: &[VarId],
     constants: &[Value],
+    fuse: bool,
 ) -> Result<Code, TooManyVariables> {
     let function = &program.functions[id.index()];
     let analysis = Analysis::new(function, start, given);
     let layout = Layout::new(function, &analysis, constants)?;
     let mut compiler = Compiler {
+        program,
         function,
         constants,
+        fuse,
         analysis,
         layout,
         words: Vec::new(),
@@ -190,8 +194,11 @@ fn small_operand(op: &Assign, constants: &[Value]) -> Option<(i32, usize)> {
 }
 
 struct Compiler<'a> {
+    program: &'a Program,
     function: &'a Function,
     constants: &'a [Value],
+    /// Whether instructions may be fused.
+    fuse: bool,
     analysis: Analysis,
     layout: Layout,
     words: Vec<Instruction>,
@@ -229,12 +236,19 @@ impl<'a> Compiler<'a> {
         let block = &self.function.blocks[id.index()];
         let fused = self.fused(id, block);
         let plain = block.ops.len() - fused as usize;
+        let mut emitted = Vec::new();
         for (k, op) in block.ops[..plain].iter().enumerate() {
             self.site = Site { block: id, op: k as u32 };
+            let word = self.words.len();
             self.operation(op);
+            let word = (self.words.len() == word + 1).then_some(word);
+            emitted.push(fuse::Emitted { word, user: self.only_user(id, block, k) });
             if let (Some(target), Some(set)) = (op.target, &mut self.set) {
                 set.insert(target);
             }
+        }
+        if self.fuse {
+            fuse::chains(&mut self.words, &emitted);
         }
         if fused {
             self.site = Site { block: id, op: plain as u32 };
@@ -243,6 +257,25 @@ impl<'a> Compiler<'a> {
             self.site = Site { block: id, op: block.ops.len() as u32 };
             self.end(block, next);
         }
+    }
+
+    /// The operation of the block that alone uses the result of operation `k`, if there is one, and it does so once.
+    fn only_user(&self, id: BlockId, block: &Block, k: usize) -> Option<usize> {
+        let target = block.ops[k].target?;
+        let mut user = None;
+        for (i, op) in block.ops.iter().enumerate().skip(k + 1) {
+            for _ in op.args.iter().filter(|arg| arg.var() == Some(target)) {
+                if user.replace(i).is_some() {
+                    return None;
+                }
+            }
+            if op.target == Some(target) {
+                return user;
+            }
+        }
+        let lives_on = block.end.terminator.operand().and_then(Operand::var) == Some(target)
+            || self.analysis.live_after[id.index()].has(target);
+        user.filter(|_| !lives_on)
     }
 
     /// Goes on at a block: nothing if its code follows, a copy of it if it is small and ends in a condition, else a jump.
@@ -263,6 +296,9 @@ impl<'a> Compiler<'a> {
         for (place, target) in std::mem::take(&mut self.fixups) {
             let jump = self.starts[target.index()] as i32 - (place as i32 + 1);
             self.words[place].set_immediate(jump);
+        }
+        if self.fuse {
+            fuse::steps(&mut self.words);
         }
         let starts = &self.starts;
         let switches = self.switches.iter().map(|(place, cases)| {
@@ -423,8 +459,10 @@ impl<'a> Compiler<'a> {
                 self.emit(Opcode::SetField, a, b, 0, cache);
             }
             (Op::GetGlobal, _) if let Immediate::Global(global) = op.immediate => {
+                let opcode =
+                    if self.program.globals[global.index()].assigned { Opcode::GetGlobal } else { Opcode::GetSettled };
                 self.emit_for(op.target, |this, a| {
-                    this.emit(Opcode::GetGlobal, a, 0, 0, global.0 as i32);
+                    this.emit(opcode, a, 0, 0, global.0 as i32);
                 });
             }
             (Op::SetGlobal, [value])

@@ -4,6 +4,13 @@
 //! frame (its first 256 slots); where an instruction needs more, `immediate` says which. Jumps are relative to the instruction
 //! that follows, in words.
 //!
+//! A *fused* instruction stands for itself and the one behind it, which stays where it is: whoever jumps there, or cannot go the quick
+//! way, runs it by itself.
+//!
+//! A *chain of floats* is a row of instructions each of which uses the result of the one before, and nobody else does. As long as all is
+//! floats, results are handed on in a machine register and never become values. Where something else turns up, the result becomes a value in its
+//! own register, and the rest of the chain runs as the plain instructions it was made from.
+//!
 //! Every quick instruction covers the common case of one operation of the flowgraph. For all other cases it falls back to the operation
 //! itself, which the [side table](super::Code::sites) finds by the instruction's place, so that no instruction repeats what an operation means.
 
@@ -51,13 +58,32 @@ instructions! {
     JumpNotLe "Jumps unless a <= b.";
     JumpLtSmall "Jumps if a is less than the small integer in b and c.";
     JumpNotLtSmall "Jumps unless a is less than the small integer in b and c.";
+    AddSmallJumpLt "AddSmall, and then the JumpLt that follows.";
+    AddSmallJumpLtSmall "AddSmall, and then the JumpLtSmall that follows.";
+    AddSmallIndex "AddSmall, and then the Index that follows.";
     AddSmallJumpIf "a = b + c, a small integer with sign; then jumps unless a is the integer 0.";
     Switch "Jumps to where the table number immediate sends a; falls through for other values.";
     Index "a = b[c]";
     IndexSmall "a = b[immediate]";
     SetIndex "a[b] = c";
+    AddThrough "Add, the first of a chain of floats.";
+    SubThrough "Sub, the first of a chain of floats.";
+    MulThrough "Mul, the first of a chain of floats.";
+    DivThrough "Div, the first of a chain of floats.";
+    IndexThrough "Index, the first of a chain of floats.";
+    AddOn "Add in a chain of floats, which b comes from.";
+    SubOn "Sub in a chain of floats, which b comes from.";
+    SubFromOn "Sub in a chain of floats, which c comes from.";
+    MulOn "Mul in a chain of floats, which b comes from.";
+    DivOn "Div in a chain of floats, which b comes from.";
+    AddSmallOn "AddSmall in a chain of floats, which it has no part in: it steps an index.";
+    IndexAddOn "Index and the Add that follows, in a chain of floats, which the Add's b comes from; its c is the element.";
+    IndexSubOn "Index and the Sub that follows, in a chain of floats, which the Sub's b comes from; its c is the element.";
+    IndexMulOn "Index and the Mul that follows, in a chain of floats, which the Mul's b comes from; its c is the element.";
+    SetIndexOn "SetIndex at the end of a chain of floats, which c comes from.";
     GetField "a = b.field, with the inline cache number immediate";
     SetField "a.field = b, with the inline cache number immediate";
+    GetSettled "a = the shared variable number immediate, which no function assigns to.";
     GetGlobal "a = the shared variable number immediate";
     SetGlobal "The shared variable number immediate = a";
     Call "slots[a | b << 8] = the function number immediate, called; the c arguments' slots follow in words of four.";
@@ -109,6 +135,11 @@ impl Instruction {
         (self.0 >> 24) as u8 as usize
     }
 
+    /// How many words it takes.
+    pub(crate) fn length(self) -> usize {
+        if self.opcode() == Opcode::Call { 1 + self.c().div_ceil(4) } else { 1 }
+    }
+
     /// The operands `b` and `c` as one number with sign.
     #[inline(always)]
     pub(crate) const fn bc(self) -> i16 {
@@ -124,6 +155,16 @@ impl Instruction {
     #[inline(always)]
     pub(crate) const fn immediate(self) -> i32 {
         (self.0 >> 32) as i32
+    }
+
+    pub(crate) fn set_opcode(&mut self, opcode: Opcode) {
+        self.0 = self.0 & !0xff | opcode as u64;
+    }
+
+    /// Exchanges the operands `b` and `c`.
+    pub(crate) fn swap_operands(&mut self) {
+        let (b, c) = (self.b() as u64, self.c() as u64);
+        self.0 = self.0 & !0xffff_0000 | c << 16 | b << 24;
     }
 
     pub(crate) fn set_immediate(&mut self, immediate: i32) {

@@ -7,6 +7,7 @@
 
 mod analysis;
 mod compile;
+mod fuse;
 pub(crate) mod instruction;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -133,10 +134,7 @@ impl Code {
         while i < self.words.len() {
             let word = self.words[i];
             let _ = writeln!(text, "{i:4}  {word:?}");
-            i += 1;
-            if word.opcode() == Opcode::Call {
-                i += word.c().div_ceil(4);
-            }
+            i += word.length();
         }
         text
     }

@@ -64,6 +64,7 @@ faults! {
     TooDeep { limit: usize } "too_deep" "calls are nested more than {limit} deep";
     TooManySteps { limit: u64 } "too_many_steps" "still running after {limit} steps";
     TooMuchMemory { limit: usize } "too_much_memory" "more than {limit} bytes of memory in use";
+    TooMuchAllocated { limit: usize } "too_much_allocated" "more than {limit} bytes of memory allocated in one event";
     TooMuchOutput { limit: usize } "too_much_output" "more than {limit} bytes of output in one event";
     TooLarge { what: &'static str, limit: usize } "too_large" "{what} has a size limit of {limit}";
     Assertion { message: String } "assertion" "{message}";

@@ -195,8 +195,8 @@ operations! {
 
     // Numbers.
     Abs "abs" (Call) [1] Pure "The number without its sign.";
-    Min "min" (Call) [2 up] Pure "The least of its arguments.";
-    Max "max" (Call) [2 up] Pure "The greatest of its arguments.";
+    Min "min" (Call) [1 up] Pure "The least of its arguments, or of the elements of its only one.";
+    Max "max" (Call) [1 up] Pure "The greatest of its arguments, or of the elements of its only one.";
     Pow "pow" (Call) [2] Pure "The first to the power of the second; an integer if both are and the second is not negative.";
     Sqrt "sqrt" (Call) [1] Pure "The square root, a float.";
     Isqrt "isqrt" (Call) [1] Pure "The integer square root, rounded down.";
@@ -205,6 +205,9 @@ operations! {
     Sin "sin" (Call) [1] Pure "The sine of an angle in radians.";
     Cos "cos" (Call) [1] Pure "The cosine of an angle in radians.";
     Tan "tan" (Call) [1] Pure "The tangent of an angle in radians.";
+    Asin "asin" (Call) [1] Pure "The angle in radians with this sine.";
+    Acos "acos" (Call) [1] Pure "The angle in radians with this cosine.";
+    Atan "atan" (Call) [1] Pure "The angle in radians with this tangent.";
     Atan2 "atan2" (Call) [2] Pure "The angle in radians of the point (second, first).";
     Floor "floor" (Call) [1] Pure "The greatest integer that is not above the number.";
     Ceil "ceil" (Call) [1] Pure "The least integer that is not below the number.";
@@ -223,14 +226,15 @@ operations! {
     Contains "contains" (Call) [2] Pure "1 if the list has the element, or the string the part.";
     Find "find" (Call) [2] Pure "Where in the list, string or byte string the second first occurs; -1 if nowhere.";
     Sort "sort" (Call) [1] Pure "A list of the elements in ascending order; lists compare by their first elements first.";
-    Reverse "reverse" (Call) [1] Pure "A list of the elements from the last to the first.";
+    Reverse "reverse" (Call) [1] Pure "The elements from the last to the first, as a list, string or byte string.";
     Sum "sum" (Call) [1] Pure "The sum of the elements.";
-    Split "split" (Call) [1 to 2] Pure "A list of the parts of a string between occurrences of the second (or between blanks).";
-    Join "join" (Call) [2] Pure "The strings of a list with the second between them.";
-    Upper "upper" (Call) [1] Pure "The string in capital letters.";
-    Lower "lower" (Call) [1] Pure "The string in small letters.";
-    Trim "trim" (Call) [1] Pure "The string without blanks at its ends.";
-    Replace "replace" (Call) [3] Pure "The string with each occurrence of the second replaced by the third.";
+    Split "split" (Call) [1 to 2] Pure "A list of the parts of a string or byte string between occurrences of the second (or between blanks).";
+    Join "join" (Call) [2] Pure "The strings of a list, or its byte strings, with the second between them.";
+    Upper "upper" (Call) [1] Pure "The string in capital letters; of a byte string, only those of ASCII.";
+    Lower "lower" (Call) [1] Pure "The string in small letters; of a byte string, only those of ASCII.";
+    Trim "trim" (Call) [1] Pure "The string or byte string without blanks at its ends.";
+    Replace "replace" (Call) [3] Pure "The string or byte string with each occurrence of the second replaced by the third.";
+    Repeat "repeat" (Call) [2] Pure "A string or byte string so many times over.";
     StartsWith "starts_with" (Call) [2] Pure "1 if the string starts with the second.";
     EndsWith "ends_with" (Call) [2] Pure "1 if the string ends with the second.";
     PadLeft "pad_left" (Call) [2] Pure "The value as text, with blanks before it up to this width.";
@@ -283,7 +287,7 @@ operations! {
     PromoteHint "promote" (Promote) [1] Total "Tells the compiling tiers to specialise to this value from here on.";
 
     // What the event's context gives, so that a run can be recorded and replayed.
-    Now "now" (Call) [0] Context "The time in milliseconds since the run started; the same throughout an event.";
+    Now "now" (Call) [0] Context "The time in milliseconds since 1970 began (UTC), a float; the same throughout an event.";
     Random "random" (Call) [0 to 1] Context "A random float from 0 up to 1; with an integer, a random integer from 0 up to it.";
     EventNumber "event_number" (Call) [0] Context "The number of this event in the order in which events were added.";
 
@@ -365,7 +369,7 @@ mod tests {
     fn arities_read_well() {
         assert_eq!(Op::Len.arity().to_string(), "1 argument");
         assert_eq!(Op::Get.arity().to_string(), "2 to 3 arguments");
-        assert_eq!(Op::Min.arity().to_string(), "at least 2 arguments");
+        assert_eq!(Op::Min.arity().to_string(), "at least 1 argument");
         assert_eq!(Op::Now.arity().to_string(), "no arguments");
         assert!(Op::Get.arity().allows(3) && !Op::Get.arity().allows(4));
     }

@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub(crate) use mutator::FUEL;
 pub use mutator::Mutator;
 pub use object::Kind;
 pub(crate) use object::{Meta, Object};

@@ -8,7 +8,9 @@
 //! 3. An object is fresh when it lies in the current run behind the place where the event (or the last savepoint) found the cursor,
 //!    or in a block that this event took empty. "Not fresh" is always a safe answer: it costs a barrier. A savepoint
 //!    makes everything not fresh, since from then on writes must be undone one by one.
-//! 4. A collection in the middle of an event ends all this for what exists: survivors are no longer fresh, and the runs are forgotten.
+//! 4. What was found out about an object in an attempt (that reading it needs no further log entry, that it is fresh) is remembered in two
+//!    small tables, which are emptied when it may not hold any more: at the next attempt, after a collection, and what is fresh at a savepoint.
+//! 5. A collection in the middle of an event ends all this for what exists: survivors are no longer fresh, and the runs are forgotten.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::*};
@@ -17,13 +19,15 @@ use parking_lot::Mutex;
 
 use super::block::{BLOCK, Block, LINE, Run};
 use super::{Heap, Kind, Meta, MutatorShared, Object, Root, RootShard, state};
-use crate::barrier;
+use crate::barrier::{self, Owner};
 use crate::flowgraph::fault::Fault;
 
 /// Objects above this size have memory of their own.
 const LARGE: usize = BLOCK / 4;
+/// Places in the tables of what is known about objects used lately.
+const KNOWN: usize = 32;
 /// Back edges and calls between two looks at the world.
-pub(crate) const FUEL: i64 = 4096;
+const FUEL: i64 = 4096;
 /// The rest of a run is kept for later when it is at least so large.
 const WORTH_KEEPING: usize = 2 * LINE;
 
@@ -43,14 +47,26 @@ pub struct Mutator {
     pub(crate) has_frozen: bool,
     /// See [`Mutator::is_pressed`].
     pressed: bool,
+    /// Whose locks the running attempt may read and write through without asking its protocol.
+    pub(crate) owner: Owner,
+    /// Objects whose next read by this attempt needs no entry in the log, each at the place that its address gives.
+    known: [usize; KNOWN],
+    /// Objects that were found fresh.
+    known_fresh: [usize; KNOWN],
+    /// Whether there is anything in these two tables.
+    knows_any: bool,
     /// Back edges and calls until the next safepoint poll.
     pub(crate) fuel: i64,
+    /// What `fuel` was when it was last set, less what was taken away so that the poll comes at once.
+    given: i64,
     /// The cursor at the beginning of the event.
     saved: Run,
     /// The runs that the event took after the one it began in.
     taken: Vec<Run>,
-    /// Bytes in them, and in large objects.
+    /// Bytes in all that the event took, collected since or not, and in large objects.
     event_bytes: usize,
+    /// With more than so many it is to be polled at once.
+    event_limit: usize,
     /// Free runs that belong to this thread.
     spare: Vec<Run>,
     /// A block whose later lines may be free.
@@ -79,10 +95,16 @@ impl Mutator {
             in_event: false,
             has_frozen: false,
             pressed: false,
+            owner: Owner::NOBODY,
+            known: [0; KNOWN],
+            known_fresh: [0; KNOWN],
+            knows_any: false,
             fuel: FUEL,
+            given: FUEL,
             saved: Run { start: 0, end: 0 },
             taken: Vec::new(),
             event_bytes: 0,
+            event_limit: usize::MAX,
             spare: Vec::new(),
             block: None,
             epoch: heap.epoch.load(Relaxed),
@@ -110,7 +132,44 @@ impl Mutator {
         self.fresh_size = self.limit - self.cursor;
         self.escaped = false;
         self.has_frozen = false;
+        self.pressed = false;
         self.event_bytes = 0;
+        self.owner = Owner::NOBODY;
+        if self.knows_any {
+            self.forget_known();
+        }
+    }
+
+    fn forget_known(&mut self) {
+        self.known = [0; KNOWN];
+        self.known_fresh = [0; KNOWN];
+        self.knows_any = false;
+    }
+
+    /// Whether a read of the object needs no entry in the attempt's log, so far as is remembered.
+    #[inline(always)]
+    pub(crate) fn knows(&self, object: Object) -> bool {
+        self.known[known_place(object)] == object.address()
+    }
+
+    /// Whether the object is fresh, so far as is remembered.
+    #[inline(always)]
+    pub(crate) fn knows_as_fresh(&self, object: Object) -> bool {
+        self.known_fresh[known_place(object)] == object.address()
+    }
+
+    /// Remembers that reads of the object need no further entry in the log, in this attempt.
+    #[inline]
+    pub(crate) fn note_known(&mut self, object: Object) {
+        self.known[known_place(object)] = object.address();
+        self.knows_any = true;
+    }
+
+    /// Remembers that the object is fresh.
+    #[inline]
+    pub(crate) fn note_fresh(&mut self, object: Object) {
+        self.known_fresh[known_place(object)] = object.address();
+        self.note_known(object);
     }
 
     #[inline]
@@ -142,6 +201,7 @@ impl Mutator {
         self.taken.clear();
         self.spare.clear();
         self.block = None;
+        self.forget_known();
     }
 
     /// Ends an event whose transaction has committed or has been rolled back. May collect.
@@ -206,6 +266,7 @@ impl Mutator {
         self.fresh_start = self.cursor;
         self.fresh_size = self.limit - self.cursor;
         self.serial = 0;
+        self.known_fresh = [0; KNOWN];
     }
 
     /// Whether an event has begun and not ended.
@@ -222,8 +283,43 @@ impl Mutator {
         if bytes > limit { Err(Fault::TooMuchMemory { limit }) } else { Ok(()) }
     }
 
-    /// Whether a large object was allocated that makes a collection due: between one operation and the next such objects could
-    /// pile up where no loop or call ever polls.
+    /// Bytes that the event has allocated, in whole runs, those after the run it began in.
+    pub(crate) fn event_bytes(&self) -> usize {
+        self.event_bytes
+    }
+
+    /// Sets the number of bytes beyond which the event is to be polled at once.
+    pub(crate) fn limit_event(&mut self, bytes: usize) {
+        self.event_limit = bytes;
+    }
+
+    /// Counts bytes that the event takes and that the heap hands out; the poll is near when a collection is due or the event has too many.
+    fn count(&mut self, taken: usize, handed_out: usize) {
+        self.event_bytes += taken;
+        let too_many = self.event_bytes > self.event_limit;
+        if (handed_out > 0 && self.heap.count_handed_out(handed_out)) || too_many {
+            self.poll_soon();
+        }
+        self.pressed |= too_many;
+    }
+
+    /// Lets the next back edge or call poll.
+    fn poll_soon(&mut self) {
+        let left = self.fuel.max(0);
+        self.given -= left;
+        self.fuel -= left;
+    }
+
+    /// Sets after how many back edges and calls the next poll is, and returns how many there were since this was last done.
+    pub(crate) fn refuel(&mut self, fuel: u64) -> u64 {
+        let burnt = self.given - self.fuel;
+        self.given = fuel.min(FUEL as u64) as i64;
+        self.fuel = self.given;
+        burnt as u64
+    }
+
+    /// Whether a large object was allocated that makes a collection due, or the event has allocated more than it may: between one operation
+    /// and the next objects could pile up where no loop or call ever polls.
     #[inline(always)]
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressed
@@ -249,11 +345,8 @@ impl Mutator {
         debug_assert!(self.in_event, "objects are made in events");
         let size = meta.size();
         if size > LARGE {
-            self.event_bytes += size;
-            if self.heap.count_handed_out(size) {
-                self.fuel = 0;
-                self.pressed = true;
-            }
+            self.count(size, size);
+            self.pressed |= self.fuel <= 0;
             return place(self.heap.take_large(size), meta.large());
         }
         let old = Run { start: self.cursor, end: self.limit };
@@ -280,7 +373,7 @@ impl Mutator {
         let near_end = self.spare.len().saturating_sub(8);
         if let Some(place) = self.spare[near_end..].iter().rposition(|run| run.size() >= size) {
             let run = self.spare.swap_remove(near_end + place);
-            self.event_bytes += run.size();
+            self.count(run.size(), 0);
             return run;
         }
         loop {
@@ -290,11 +383,9 @@ impl Mutator {
                     break;
                 };
                 self.block = Some((block, next));
-                if self.heap.count_handed_out(run.size()) {
-                    self.fuel = 0;
-                }
-                if run.size() >= size {
-                    self.event_bytes += run.size();
+                let fits = run.size() >= size;
+                self.count(if fits { run.size() } else { 0 }, run.size());
+                if fits {
                     return run;
                 }
                 self.spare.push(run);
@@ -313,10 +404,7 @@ impl Mutator {
             }
             block.set_birth(self.serial);
             let run = block.whole();
-            if self.heap.count_handed_out(run.size()) {
-                self.fuel = 0;
-            }
-            self.event_bytes += run.size();
+            self.count(run.size(), run.size());
             return run;
         }
     }
@@ -371,6 +459,12 @@ impl Mutator {
         }
         self.shared.roots.root(value)
     }
+}
+
+/// Where the tables keep an object. Objects in a row, and the parts of an array's neighbouring rows, come to lie in different places.
+#[inline(always)]
+fn known_place(object: Object) -> usize {
+    object.address() / 32 % KNOWN
 }
 
 /// Puts the meta word (and the header, if the kind has one) where an object begins.

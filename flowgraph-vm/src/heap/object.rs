@@ -166,7 +166,7 @@ impl Meta {
 
     /// Kind and shape as one number, for inline caches.
     #[inline(always)]
-    pub(crate) fn kind_and_shape(self) -> u32 {
+    pub(crate) const fn kind_and_shape(self) -> u32 {
         self.0 as u32 & !((LARGE | FROZEN) as u32)
     }
 
@@ -344,6 +344,12 @@ impl Value {
     #[inline(always)]
     pub(crate) fn object(self) -> Option<Object> {
         self.address().map(Object::at)
+    }
+
+    /// The object that this value is known to refer to.
+    #[inline(always)]
+    pub(crate) fn object_unchecked(self) -> Object {
+        Object::at(self.address_unchecked())
     }
 
     /// The object of this kind that this value refers to.

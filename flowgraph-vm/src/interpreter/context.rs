@@ -91,7 +91,7 @@ pub trait EventContext {
     fn write_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), Fault>;
     /// Queues a call as an event of its own.
     fn add(&mut self, call: QueuedCall) -> Result<(), Fault>;
-    /// The time in milliseconds since the run started; the same throughout an event.
+    /// The time in milliseconds since 1970 began; the same throughout an event.
     fn now(&mut self) -> f64;
     /// 64 random bits.
     fn random(&mut self) -> u64;

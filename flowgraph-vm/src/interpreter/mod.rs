@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod context;
+mod dispatch;
 mod trap;
 mod unwind;
 
@@ -23,12 +24,11 @@ use context::{EffectMark, EventContext};
 
 use crate::barrier::{Abort, Attempt, Protocol, Savepoint};
 use crate::builtins::access::Access;
-use crate::builtins::{array, order};
-use crate::bytecode::{Code, GuardSite, Instruction, Opcode};
+use crate::bytecode::{Code, GuardSite};
 use crate::flowgraph::fault::{Fault, RuntimeError};
 use crate::flowgraph::op::Op;
 use crate::flowgraph::program::{Assign, Immediate, Operand};
-use crate::heap::{Kind, Meta, Mutator};
+use crate::heap::{Kind, Meta, Mutator, Object};
 use crate::value::Value;
 use crate::vm::Shared;
 
@@ -116,11 +116,14 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes printed, logged, written to files and sent.
     pub output: usize,
+    /// Bytes allocated, garbage included, beyond the stretch of memory (of at most 32 KiB) that the event begins in. They are counted in such
+    /// stretches, so an event may come a little further than this before it is ended.
+    pub memory: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { steps: u64::MAX, depth: 10_000, output: usize::MAX }
+        Limits { steps: u64::MAX, depth: 10_000, output: usize::MAX, memory: usize::MAX }
     }
 }
 
@@ -202,11 +205,14 @@ impl<'a> Machine<'a> {
     /// As [`poll`](Self::poll), while a value is held that is in no register yet.
     fn poll_holding(&mut self, tx: &mut Attempt, held: Value) -> Result<(), Trap> {
         let limits = &self.shared.limits;
-        self.steps += crate::heap::FUEL as u64;
+        self.steps += self.worker.mutator.refuel(u64::MAX);
         if self.steps > limits.steps {
             return Err(Fault::TooManySteps { limit: limits.steps }.into());
         }
-        self.worker.mutator.fuel = (crate::heap::FUEL as u64).min(limits.steps - self.steps + 1) as i64;
+        self.worker.mutator.refuel((limits.steps - self.steps).saturating_add(1));
+        if self.worker.mutator.event_bytes() > limits.memory {
+            return Err(Fault::TooMuchAllocated { limit: limits.memory }.into());
+        }
         if self.worker.mutator.must_stop() {
             let top = self.base + self.code().template.len();
             let (stack, saved) = (&self.worker.stack[..top], &self.worker.saved);
@@ -222,6 +228,36 @@ impl<'a> Machine<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Reads a field of a mutable object where that is not quick.
+    #[inline(never)]
+    fn read_slowly<P: Protocol>(&mut self, tx: &mut Attempt, object: Object, place: usize) -> Result<u64, Trap> {
+        crate::barrier::read_slowly::<P>(tx, &mut self.worker.mutator, object, place).map_err(Trap::Abort)
+    }
+
+    /// Writes a field of a mutable object where that is not quick.
+    #[inline(never)]
+    fn write_slowly<P: Protocol>(
+        &mut self,
+        tx: &mut Attempt,
+        object: Object,
+        place: usize,
+        value: Value,
+    ) -> Result<(), Trap> {
+        self.access::<P>(tx).write(object, place, value)
+    }
+
+    /// As [`write_slowly`](Self::write_slowly), for bits that are no reference.
+    #[inline(never)]
+    fn write_bits_slowly<P: Protocol>(
+        &mut self,
+        tx: &mut Attempt,
+        object: Object,
+        place: usize,
+        bits: u64,
+    ) -> Result<(), Trap> {
+        self.access::<P>(tx).write_bits(object, place, bits)
     }
 
     /// The operation that an instruction was made from.
@@ -320,426 +356,11 @@ impl<'a> Machine<'a> {
     /// Why it did not.
     pub(crate) fn run<P: Protocol>(&mut self, tx: &mut Attempt) -> Result<Outcome, Interruption> {
         crate::barrier::let_interrupt(tx, self.shared.heap.stop_request());
+        crate::barrier::enter::<P>(tx, &mut self.worker.mutator);
+        self.worker.mutator.limit_event(self.shared.limits.memory);
+        self.worker.mutator.refuel(self.shared.limits.steps.saturating_add(1));
         let result = self.run_loop::<P>(tx);
         crate::barrier::forbid_interrupt(tx);
         result
-    }
-
-    fn run_loop<P: Protocol>(&mut self, tx: &mut Attempt) -> Result<Outcome, Interruption> {
-        let mut words: *const Instruction = self.code().words.as_ptr();
-        let mut pc: *const Instruction = words;
-        // SAFETY: `base` is within the stack.
-        let mut base: *mut Value = unsafe { self.worker.stack.as_mut_ptr().add(self.base) };
-
-        // Why all these are sound: the compiler made the code, and it names only slots of the template, which `make_room` made room
-        // for; jumps lead to words of the same code, and every way through it ends in an instruction that leaves the loop.
-        macro_rules! register {
-            ($i:expr) => {
-                // SAFETY: see above.
-                unsafe { *base.add($i) }
-            };
-        }
-        macro_rules! set {
-            ($i:expr, $value:expr) => {{
-                let value = $value;
-                // SAFETY: see above.
-                unsafe { *base.add($i) = value }
-            }};
-        }
-        // The index of the instruction that runs; `pc` is already past it.
-        macro_rules! here {
-            () => {
-                // SAFETY: see above.
-                unsafe { pc.offset_from(words) as usize - 1 }
-            };
-        }
-        macro_rules! reload {
-            ($next:expr) => {{
-                words = self.code().words.as_ptr();
-                // SAFETY: see above.
-                pc = unsafe { words.add($next) };
-                // SAFETY: see above.
-                base = unsafe { self.worker.stack.as_mut_ptr().add(self.base) };
-            }};
-        }
-        // The value, or on to the handler of the trap.
-        macro_rules! attempt {
-            ($result:expr) => {
-                match $result {
-                    Ok(value) => value,
-                    Err(trap) => {
-                        let next = self.unwind::<P>(tx, trap, here!())?;
-                        reload!(next);
-                        continue;
-                    }
-                }
-            };
-        }
-        macro_rules! jump {
-            ($word:expr) => {{
-                let distance = $word.immediate() as isize;
-                // SAFETY: see above.
-                pc = unsafe { pc.offset(distance) };
-                let fuel = self.worker.mutator.fuel + (distance >> 63) as i64;
-                self.worker.mutator.fuel = fuel;
-                if fuel <= 0 {
-                    if let Err(trap) = self.poll(tx) {
-                        // The place of the error is where the jump led. SAFETY: see above.
-                        let index = unsafe { pc.offset_from(words) as usize };
-                        let next = self.unwind::<P>(tx, trap, index)?;
-                        reload!(next);
-                    }
-                }
-            }};
-        }
-        macro_rules! arithmetic {
-            ($word:expr, $ints:path, $floats:expr) => {{
-                let (x, y) = (register!($word.b()), register!($word.c()));
-                if Value::both_int(x, y)
-                    && let Some(result) = $ints(x, y)
-                {
-                    set!($word.a(), result);
-                } else if Value::both_immediate_floats(x, y)
-                    && let Some(result) = Value::float($floats(x.float_unchecked(), y.float_unchecked()))
-                {
-                    set!($word.a(), result);
-                } else {
-                    let result = attempt!(self.perform_at::<P>(tx, here!()));
-                    set!($word.a(), result);
-                }
-            }};
-        }
-        macro_rules! comparison {
-            ($word:expr, $ints:expr, $floats:expr) => {{
-                let (x, y) = (register!($word.b()), register!($word.c()));
-                if Value::both_int(x, y) {
-                    set!($word.a(), Value::truth($ints(&(x.bits() as i64), &(y.bits() as i64))));
-                } else if Value::both_immediate_floats(x, y) {
-                    set!($word.a(), Value::truth($floats(&x.float_unchecked(), &y.float_unchecked())));
-                } else {
-                    let result = attempt!(self.perform_at::<P>(tx, here!()));
-                    set!($word.a(), result);
-                }
-            }};
-        }
-        // A jump taken when a comparison gives `$wanted`; `c` says whether that is when the comparison it was made from holds.
-        macro_rules! compare_and_jump {
-            ($word:expr, $wanted:literal, $ints:expr, $floats:expr) => {{
-                let (x, y) = (register!($word.a()), register!($word.b()));
-                let taken = if Value::both_int(x, y) {
-                    $ints(&(x.bits() as i64), &(y.bits() as i64)) == $wanted
-                } else if Value::both_immediate_floats(x, y) {
-                    $floats(&x.float_unchecked(), &y.float_unchecked()) == $wanted
-                } else {
-                    attempt!(self.compare_slowly::<P>(tx, here!())) == ($word.c() != 0)
-                };
-                if taken {
-                    jump!($word);
-                }
-            }};
-        }
-        macro_rules! equal_and_jump {
-            ($word:expr, $wanted:literal) => {{
-                let (x, y) = (register!($word.a()), register!($word.b()));
-                // Equal words are equal values but for not-a-number, which lives in the heap; different words of values outside the heap that are
-                // no floats are different values.
-                let equal = if x == y && !x.is_object() {
-                    true
-                } else if x.is_object() || x.is_immediate_float() {
-                    order::equal(x, y)
-                } else {
-                    x == y || (y.is_object() && order::equal(x, y))
-                };
-                if equal == $wanted {
-                    jump!($word);
-                }
-            }};
-        }
-
-        loop {
-            // SAFETY: see above.
-            let word = unsafe { *pc };
-            // SAFETY: see above.
-            pc = unsafe { pc.add(1) };
-            // SAFETY: every word that control reaches was made from an opcode.
-            match unsafe { std::mem::transmute::<u8, Opcode>(word.opcode_byte()) } {
-                Opcode::Move => set!(word.a(), register!(word.b())),
-                Opcode::LoadConstant => set!(word.a(), self.shared.constants[word.immediate() as usize]),
-                Opcode::LoadFar => set!(word.a(), register!(word.immediate() as usize)),
-                Opcode::StoreFar => set!(word.immediate() as usize, register!(word.a())),
-                Opcode::Check => {
-                    if register!(word.immediate() as usize).is_undefined() {
-                        attempt!(Err(self.unset(word.immediate() as usize)))
-                    }
-                }
-                Opcode::Add => arithmetic!(word, Value::add_ints, std::ops::Add::add),
-                Opcode::Sub => arithmetic!(word, Value::sub_ints, std::ops::Sub::sub),
-                Opcode::Mul => arithmetic!(word, Value::mul_ints, std::ops::Mul::mul),
-                Opcode::FloorDiv | Opcode::Modulo => {
-                    let (x, y) = (register!(word.b()), register!(word.c()));
-                    // A positive divisor cannot overflow, and rounding down takes one correction.
-                    if Value::both_int(x, y) && y.int_unchecked() > 0 {
-                        let (x, y) = (x.int_unchecked(), y.int_unchecked());
-                        let result =
-                            if word.opcode_byte() == Opcode::Modulo as u8 { x.rem_euclid(y) } else { x.div_euclid(y) };
-                        set!(word.a(), Value::small(result));
-                    } else {
-                        let result = attempt!(self.perform_at::<P>(tx, here!()));
-                        set!(word.a(), result);
-                    }
-                }
-                Opcode::Div => {
-                    let (x, y) = (register!(word.b()), register!(word.c()));
-                    if Value::both_immediate_floats(x, y)
-                        && y.float_unchecked() != 0.0
-                        && let Some(quotient) = Value::float(x.float_unchecked() / y.float_unchecked())
-                    {
-                        set!(word.a(), quotient);
-                    } else {
-                        let result = attempt!(self.perform_at::<P>(tx, here!()));
-                        set!(word.a(), result);
-                    }
-                }
-                Opcode::AddSmall => {
-                    let x = register!(word.b());
-                    let small = Value::from_bits(word.immediate() as i64 as u64);
-                    if x.is_int()
-                        && let Some(sum) = Value::add_ints(x, small)
-                    {
-                        set!(word.a(), sum);
-                    } else {
-                        let result = attempt!(self.perform_at::<P>(tx, here!()));
-                        set!(word.a(), result);
-                    }
-                }
-                Opcode::Eq | Opcode::Ne => {
-                    let (x, y) = (register!(word.b()), register!(word.c()));
-                    let equal = if Value::both_int(x, y) { x == y } else { order::equal(x, y) };
-                    set!(word.a(), Value::truth(equal == (word.opcode_byte() == Opcode::Eq as u8)));
-                }
-                Opcode::Lt => comparison!(word, i64::lt, f64::lt),
-                Opcode::Le => comparison!(word, i64::le, f64::le),
-                Opcode::Jump => jump!(word),
-                Opcode::JumpIf => {
-                    if register!(word.a()).is_true() {
-                        jump!(word);
-                    }
-                }
-                Opcode::JumpIfNot => {
-                    if !register!(word.a()).is_true() {
-                        jump!(word);
-                    }
-                }
-                Opcode::JumpEq => equal_and_jump!(word, true),
-                Opcode::JumpNotEq => equal_and_jump!(word, false),
-                Opcode::JumpLt => compare_and_jump!(word, true, i64::lt, f64::lt),
-                Opcode::JumpNotLt => compare_and_jump!(word, false, i64::lt, f64::lt),
-                Opcode::JumpLe => compare_and_jump!(word, true, i64::le, f64::le),
-                Opcode::JumpNotLe => compare_and_jump!(word, false, i64::le, f64::le),
-                Opcode::JumpLtSmall => {
-                    let x = register!(word.a());
-                    let taken = if x.is_int() {
-                        (x.bits() as i64) < (word.bc() as i64) << 3
-                    } else {
-                        attempt!(self.compare_small_slowly::<P>(tx, here!(), true))
-                    };
-                    if taken {
-                        jump!(word);
-                    }
-                }
-                Opcode::JumpNotLtSmall => {
-                    let x = register!(word.a());
-                    let taken = if x.is_int() {
-                        (x.bits() as i64) >= (word.bc() as i64) << 3
-                    } else {
-                        attempt!(self.compare_small_slowly::<P>(tx, here!(), false))
-                    };
-                    if taken {
-                        jump!(word);
-                    }
-                }
-                Opcode::AddSmallJumpIf => {
-                    let x = register!(word.b());
-                    let small = Value::from_bits(((word.c() as u8 as i8 as i64) << 3) as u64);
-                    let result = if x.is_int()
-                        && let Some(sum) = Value::add_ints(x, small)
-                    {
-                        sum
-                    } else {
-                        attempt!(self.perform_at::<P>(tx, here!()))
-                    };
-                    set!(word.a(), result);
-                    if result.is_true() {
-                        jump!(word);
-                    }
-                }
-                Opcode::Switch => {
-                    let table = &self.code().switches[word.immediate() as usize];
-                    if let Some(distance) = table.find(register!(word.a())) {
-                        jump!(Instruction::new(Opcode::Jump, 0, 0, 0, distance));
-                    }
-                }
-                Opcode::Index => {
-                    let (list, index) = (register!(word.b()), register!(word.c()));
-                    if index.is_int()
-                        && let Some(object) = list.object()
-                    {
-                        let (meta, i) = (object.meta(), index.int_unchecked() as usize);
-                        if meta.is(Kind::List) && i < meta.fields() {
-                            set!(word.a(), object.get(i));
-                            continue;
-                        }
-                        if meta.is(Kind::Array) && i < array::length(object) {
-                            let value = attempt!(self.access::<P>(tx).array_get(object, i));
-                            set!(word.a(), value);
-                            continue;
-                        }
-                    }
-                    let value = attempt!(self.perform_at::<P>(tx, here!()));
-                    set!(word.a(), value);
-                }
-                Opcode::IndexSmall => {
-                    if let Some(object) = register!(word.b()).object() {
-                        let (meta, i) = (object.meta(), word.immediate() as usize);
-                        if meta.is(Kind::List) && i < meta.fields() {
-                            set!(word.a(), object.get(i));
-                            continue;
-                        }
-                        if meta.is(Kind::Array) && i < array::length(object) {
-                            let value = attempt!(self.access::<P>(tx).array_get(object, i));
-                            set!(word.a(), value);
-                            continue;
-                        }
-                    }
-                    let value = attempt!(self.perform_at::<P>(tx, here!()));
-                    set!(word.a(), value);
-                }
-                Opcode::SetIndex => {
-                    let (array, index) = (register!(word.a()), register!(word.b()));
-                    if index.is_int()
-                        && let Some(object) = array.object_of(Kind::Array)
-                        && (index.int_unchecked() as usize) < array::length(object)
-                    {
-                        let value = register!(word.c());
-                        attempt!(self.access::<P>(tx).array_set(object, index.int_unchecked() as usize, value));
-                    } else {
-                        attempt!(self.perform_at::<P>(tx, here!()));
-                    }
-                }
-                Opcode::GetField => {
-                    let cache = word.immediate() as usize;
-                    let (kind_and_shape, place) = self.code().caches[cache].load();
-                    if let Some(object) = register!(word.b()).object()
-                        && object.meta().kind_and_shape() == kind_and_shape
-                    {
-                        let value = attempt!(self.access::<P>(tx).read(object, place));
-                        set!(word.a(), value);
-                    } else {
-                        let value = attempt!(self.get_field_slowly::<P>(tx, here!(), cache));
-                        set!(word.a(), value);
-                    }
-                }
-                Opcode::SetField => {
-                    let cache = word.immediate() as usize;
-                    let (kind_and_shape, place) = self.code().caches[cache].load();
-                    if let Some(object) = register!(word.a()).object()
-                        && object.meta().kind_and_shape() == kind_and_shape
-                    {
-                        let value = register!(word.b());
-                        attempt!(self.access::<P>(tx).write(object, place, value));
-                    } else {
-                        attempt!(self.set_field_slowly::<P>(tx, here!(), cache));
-                    }
-                }
-                Opcode::GetGlobal => {
-                    let number = word.immediate() as usize;
-                    let cell = self.shared.globals[number];
-                    let value = if self.shared.program.globals[number].assigned || self.initialising {
-                        attempt!(self.access::<P>(tx).read(cell, 0))
-                    } else {
-                        // Set before the first event and never again.
-                        cell.get(0)
-                    };
-                    set!(word.a(), value);
-                }
-                Opcode::SetGlobal => {
-                    let cell = self.shared.globals[word.immediate() as usize];
-                    let value = register!(word.a());
-                    attempt!(self.access::<P>(tx).write(cell, 0, value));
-                }
-                Opcode::Call => {
-                    let here = here!();
-                    let caller = self.code();
-                    let callee = &*self.shared.codes[word.immediate() as usize];
-                    let depth = self.worker.frames.len();
-                    if depth >= self.shared.limits.depth {
-                        attempt!(Err(Fault::TooDeep { limit: self.shared.limits.depth }.into()))
-                    }
-                    let new_base = self.base + caller.template.len();
-                    self.worker.frames.push(Frame { code: self.code, base: self.base, call: here as u32 });
-                    let fuel = self.worker.mutator.fuel - 1;
-                    self.worker.mutator.fuel = fuel;
-                    let arguments = pc;
-                    if new_base + callee.template.len() > self.worker.stack.len() {
-                        self.make_room(new_base + callee.template.len());
-                    }
-                    let stack = self.worker.stack.as_mut_ptr();
-                    // SAFETY: both frames lie within the stack; the words after the call name slots of the caller.
-                    unsafe {
-                        let (old, new) = (stack.add(self.base), stack.add(new_base));
-                        std::ptr::copy_nonoverlapping(callee.template.as_ptr(), new, callee.template.len());
-                        for i in 0..word.c() {
-                            let four = (*arguments.add(i / 4)).0;
-                            let slot = (four >> (16 * (i % 4))) as u16 as usize;
-                            *new.add(i) = *old.add(slot);
-                        }
-                    }
-                    self.code = NonNull::from(callee);
-                    self.base = new_base;
-                    reload!(0);
-                    if fuel <= 0
-                        && let Err(trap) = self.poll(tx)
-                    {
-                        let next = self.unwind::<P>(tx, trap, 0)?;
-                        reload!(next);
-                    }
-                }
-                Opcode::Return => {
-                    let value = register!(word.a());
-                    let Some(frame) = self.worker.frames.pop() else {
-                        return Ok(Outcome::Returned(value));
-                    };
-                    self.code = frame.code;
-                    self.base = frame.base;
-                    let call = self.code().words[frame.call as usize];
-                    reload!(frame.call as usize + 1 + call.c().div_ceil(4));
-                    if call.ab() != u16::MAX as usize {
-                        set!(call.ab(), value);
-                    }
-                }
-                Opcode::Perform => {
-                    let value = attempt!(self.perform_at::<P>(tx, here!()));
-                    let target = word.immediate();
-                    if target >= 0 {
-                        set!(target as usize, value);
-                    }
-                }
-                Opcode::Enter => self.enter::<P>(tx, word.immediate() as usize),
-                Opcode::Leave => {
-                    let guard = self.worker.guards.pop().expect("the verifier counts guarded regions");
-                    self.worker.saved.truncate(guard.saved);
-                }
-                Opcode::Raise => attempt!(Err(Trap::Raise(register!(word.a())))),
-                Opcode::Retry => attempt!(Err(Trap::Retry)),
-                Opcode::Stop => {
-                    let mut text = String::new();
-                    let (value, shared) = (register!(word.a()), self.shared);
-                    attempt!(self.access::<P>(tx).format(shared, value, false, &mut text));
-                    attempt!(self.count_output(text.len() + 1));
-                    attempt!(self.context.print(&text).map_err(Trap::from));
-                    return Ok(Outcome::Stopped);
-                }
-            }
-        }
     }
 }

@@ -63,7 +63,10 @@ impl Machine<'_> {
         // An event that is over its limits would be so in the handler as well.
         let catchable = !matches!(
             error.fault,
-            Fault::TooManySteps { .. } | Fault::TooMuchMemory { .. } | Fault::TooMuchOutput { .. }
+            Fault::TooManySteps { .. }
+                | Fault::TooMuchMemory { .. }
+                | Fault::TooMuchAllocated { .. }
+                | Fault::TooMuchOutput { .. }
         );
         let guard =
             if catchable { self.roll_back_to_guard::<P>(tx, |guard| matches!(guard, Guard::Failure(_))) } else { None };

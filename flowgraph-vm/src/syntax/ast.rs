@@ -139,10 +139,12 @@ pub enum StmtKind {
         /// What else.
         otherwise: Option<Body>,
     },
-    /// `for x in … { … }`
+    /// `for x in … { … }` or `for key, value in … { … }`
     For {
         /// The variable.
         name: Name,
+        /// The variable for the value, if the first is for the key.
+        value: Option<Name>,
         /// What it goes over.
         over: Over,
         /// What is repeated.
@@ -277,7 +279,7 @@ pub struct Expr {
 pub enum ExprKind {
     /// A number, symbol, string, byte string or `none`.
     Literal(Literal),
-    /// A list literal; the items must be constants.
+    /// A list; in a core program, and where a constant is needed, the items must be constants.
     List(Vec<Expr>),
     /// A name.
     Name(Arc<str>),
@@ -287,6 +289,8 @@ pub enum ExprKind {
     Not(Box<Expr>),
     /// `a + b` and the like.
     Binary(Op, Box<Expr>, Box<Expr>),
+    /// `a in b`
+    In(Box<Expr>, Box<Expr>),
     /// `a and b`
     And(Box<Expr>, Box<Expr>),
     /// `a or b`

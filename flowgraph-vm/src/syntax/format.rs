@@ -270,8 +270,8 @@ impl<'a> Formatter<'a> {
                     self.short_body(body, &mut line)?;
                 }
             }
-            StmtKind::For { name, over, body } => {
-                self.for_header(name, over, &mut line);
+            StmtKind::For { name, value, over, body } => {
+                self.for_header(name, value.as_ref(), over, &mut line);
                 self.short_body(body, &mut line)?;
             }
             StmtKind::Try { body, name, handler } => {
@@ -308,8 +308,9 @@ impl<'a> Formatter<'a> {
         Some(())
     }
 
-    fn for_header(&self, name: &Name, over: &Over, line: &mut Line) {
-        line.text(&format!("for {} in ", name.text));
+    fn for_header(&self, name: &Name, value: Option<&Name>, over: &Over, line: &mut Line) {
+        let value = value.map(|value| format!(", {}", value.text)).unwrap_or_default();
+        line.text(&format!("for {}{value} in ", name.text));
         match over {
             Over::Each(expr) => self.expr(expr, line),
             Over::Range(from, to) => {
@@ -386,8 +387,8 @@ impl<'a> Formatter<'a> {
                     self.body(body);
                 }
             }
-            StmtKind::For { name, over, body } => {
-                self.header(stmt, body, |formatter, line| formatter.for_header(name, over, line));
+            StmtKind::For { name, value, over, body } => {
+                self.header(stmt, body, |formatter, line| formatter.for_header(name, value.as_ref(), over, line));
                 self.body(body);
             }
             StmtKind::Try { body, name, handler } => {
@@ -562,6 +563,7 @@ impl<'a> Formatter<'a> {
                 };
                 self.infix(left, symbol, right, line);
             }
+            ExprKind::In(left, right) => self.infix(left, "in", right, line),
             ExprKind::And(left, right) => self.infix(left, "and", right, line),
             ExprKind::Or(left, right) => self.infix(left, "or", right, line),
             ExprKind::Call(name, args) => {

@@ -12,6 +12,9 @@ use super::{Args, StatsFormat};
 use crate::commands::{Failure, print};
 
 pub(super) fn run(args: &Args, source: &Arc<Source>, mut program: Program) -> Result<(), Failure> {
+    if args.record.is_some() || args.replay.is_some() {
+        return Err(Failure::Usage(format!("`{}` has no events that could be recorded", args.file)));
+    }
     if args.events.is_some() {
         return Err(Failure::Usage(format!("`{}` has no functions, so it cannot take events", args.file)));
     }

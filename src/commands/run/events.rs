@@ -2,17 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use optimist::dispatcher::flowgraph::{Program, ProgramFailure};
-use optimist::dispatcher::{Config, EventError, OnError, Output, Report, Rest, RunError, TransactionQueue};
+use optimist::dispatcher::{Config, EventError, OnError, Output, Recording, Report, Rest, RunError, TransactionQueue};
 use optimist::flowgraph::diagnostic::{Code, Diagnostic};
+use optimist::flowgraph::flowgraph::op::Notation;
 use optimist::flowgraph::flowgraph::program::{self, FunctionId};
 use optimist::flowgraph::vm::{Collected, Vm, VmConfig};
 use optimist::flowgraph::{Source, Span};
 
 use super::records::Records;
 use super::{Args, StatsFormat, statistics};
-use crate::commands::Failure;
+use crate::commands::{Failure, reason};
 
 pub(super) fn run(args: &Args, source: &Arc<Source>, program: program::Program) -> Result<(), Failure> {
     if args.start.is_some() || !args.set.is_empty() {
@@ -20,6 +22,12 @@ pub(super) fn run(args: &Args, source: &Arc<Source>, program: program::Program) 
         return Err(Failure::Usage(format!("`{}` {why}", args.file)));
     }
     let entries = Entries::of(args, source, &program)?;
+    let has_sources = has_sources(&program);
+    let recording = recording(args)?;
+    if has_sources && recording.is_some() {
+        let why = "has sources of events, and what they give is not recorded";
+        return Err(Failure::Message(format!("`{}` {why}", args.file)));
+    }
     let vm = Vm::new(program, VmConfig::default()).map_err(|error| Failure::Message(error.to_string()))?;
     let folder = std::env::current_dir().unwrap_or_else(|_| Path::new(".").to_owned());
     let program = Program::new(vm, Output::stderr(), folder);
@@ -27,9 +35,15 @@ pub(super) fn run(args: &Args, source: &Arc<Source>, program: program::Program) 
         threads: args.threads.get(),
         protocol: Some(args.protocol),
         on_error: OnError::Stop(Rest::Drop),
+        recording,
         ..Config::default()
     };
     let queue = TransactionQueue::new(config);
+    if has_sources {
+        // A server ends by being told to, and then goes through its last events.
+        let done = queue.drain_on_termination(GRACE);
+        done.map_err(|error| Failure::Message(format!("signals cannot be received: {}", reason(&error))))?;
+    }
     let records = args.events.as_deref().map(Records::open).transpose()?;
 
     let mut job = Job { source, queue, report: Report::default() };
@@ -40,6 +54,25 @@ pub(super) fn run(args: &Args, source: &Arc<Source>, program: program::Program) 
         Some(StatsFormat::Json) => eprintln!("{}", statistics::json(&job.report, &program)),
     }
     outcome
+}
+
+/// The recording that is to be made or replayed.
+fn recording(args: &Args) -> Result<Option<Recording>, Failure> {
+    let (name, recording, what) = match (&args.record, &args.replay) {
+        (Some(name), _) => (name, Recording::create(name), "write"),
+        (None, Some(name)) => (name, Recording::open(name), "replay"),
+        (None, None) => return Ok(None),
+    };
+    recording.map(Some).map_err(|error| Failure::Message(format!("cannot {what} `{name}`: {}", reason(&error))))
+}
+
+/// How long a server that is told to end waits for its last events.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Whether the program names sources of events.
+fn has_sources(program: &program::Program) -> bool {
+    let blocks = program.functions.iter().flat_map(|function| &function.blocks);
+    blocks.flat_map(|block| &block.ops).any(|assign| assign.op.notation() == Notation::Each)
 }
 
 /// The functions that a run calls.
@@ -102,6 +135,8 @@ impl Job<'_> {
             broken = records.feed(program, function, &queue, &mut worker, || self.run_queue())?;
         }
         if let Some(finish) = entries.finish {
+            // A server that was told to end leaves behind what was not due yet.
+            self.queue.clear();
             program.add(&self.queue, finish, Vec::new());
             self.run_queue()?;
         }

@@ -31,6 +31,12 @@ pub(crate) struct Args {
     /// A CSV file: each record becomes an event of its own, handed to `fn record(r)`
     #[arg(long, value_name = "DATA.csv")]
     events: Option<String>,
+    /// Write down what the run learns of time, chance and the order of its events, so that it can be replayed
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    record: Option<String>,
+    /// Repeat a run that was recorded, with the same events; one thread does
+    #[arg(long, value_name = "FILE")]
+    replay: Option<String>,
     /// The commit protocol
     #[arg(long, value_name = "NAME", default_value_t = Kind::default())]
     protocol: Kind,

@@ -9,7 +9,11 @@ use serde_json::{Map, Value, json};
 pub(super) fn text(report: &Report, program: &Program) -> String {
     let heap = program.vm().heap().statistics();
     let pause = heap.longest_pause.as_secs_f64() * 1000.0;
-    let mut text = format!("{report}collections          {}, longest pause {pause:.2} ms\n", heap.collections);
+    let total = heap.total_pause.as_secs_f64() * 1000.0;
+    let mut text = format!(
+        "{report}collections          {}, longest pause {pause:.2} ms, all pauses {total:.2} ms\n",
+        heap.collections
+    );
     if let Some(bytes) = peak_memory() {
         text += &format!("peak memory          {:.1} MB\n", bytes as f64 / 1e6);
     }
@@ -42,7 +46,8 @@ pub(super) fn json(report: &Report, program: &Program) -> Value {
             "commit": percentiles(&report.latencies.commit),
         },
         "workers": report.workers.iter().map(|worker| named(&worker.counters)).collect::<Vec<_>>(),
-        "heap": { "collections": heap.collections, "longest_pause_ns": nanoseconds(heap.longest_pause), "live_bytes": heap.live_bytes },
+        "heap": { "collections": heap.collections, "longest_pause_ns": nanoseconds(heap.longest_pause),
+            "total_pause_ns": nanoseconds(heap.total_pause), "put_off": heap.put_off, "live_bytes": heap.live_bytes },
         "peak_memory_bytes": peak_memory(),
     })
 }

@@ -279,9 +279,11 @@ impl<'a, 'p> Builder<'a, 'p> {
                         self.local(name);
                     }
                 }
-                StmtKind::For { name, body, .. } => {
-                    self.scope.not_shadowing(name, "variable");
-                    self.local(&name.text);
+                StmtKind::For { name, value, body, .. } => {
+                    for name in std::iter::once(name).chain(value) {
+                        self.scope.not_shadowing(name, "variable");
+                        self.local(&name.text);
+                    }
                     self.collect_names(&body.stmts);
                 }
                 StmtKind::While { body, .. } => self.collect_names(&body.stmts),
@@ -399,7 +401,7 @@ impl<'a, 'p> Builder<'a, 'p> {
             StmtKind::Expr(expr) => self.effect(expr),
             StmtKind::While { condition, body } => self.while_loop(condition, body, span),
             StmtKind::If { arms, otherwise } => self.if_chain(arms, otherwise.as_ref(), span),
-            StmtKind::For { name, over, body } => self.for_loop(name, over, body, span),
+            StmtKind::For { name, value, over, body } => self.for_loop((name, value.as_ref()), over, body, span),
             StmtKind::Break => self.leave_loop("break", span, |enclosing| enclosing.done),
             StmtKind::Continue => self.leave_loop("continue", span, |enclosing| enclosing.next),
             StmtKind::Return(value) => {
@@ -632,12 +634,15 @@ impl<'a, 'p> Builder<'a, 'p> {
         self.start_if_reached(done);
     }
 
-    fn for_loop(&mut self, name: &Name, over: &Over, body: &Body, span: Span) {
-        if let Some(outer) = self.counters.iter().find(|counter| counter.text == name.text) {
-            let message = format!("`{}` counts a loop around this one", name.text);
-            let diagnostic =
-                Diagnostic::new(Code::NotAssignable, name.span, message).also(outer.span, "the outer loop");
-            self.report(diagnostic);
+    fn for_loop(&mut self, (name, value): (&Name, Option<&Name>), over: &Over, body: &Body, span: Span) {
+        let names = || std::iter::once(name).chain(value);
+        for name in names() {
+            if let Some(outer) = self.counters.iter().find(|counter| counter.text == name.text) {
+                let message = format!("`{}` counts a loop around this one", name.text);
+                let diagnostic =
+                    Diagnostic::new(Code::NotAssignable, name.span, message).also(outer.span, "the outer loop");
+                self.report(diagnostic);
+            }
         }
         let variable = self.local(&name.text);
         // Over a range the variable itself counts; over elements a temporary does.
@@ -651,7 +656,8 @@ impl<'a, 'p> Builder<'a, 'p> {
             Over::Each(expr) => {
                 let operand = self.value(expr);
                 let (elements, length, counter) = (self.temporary(), self.temporary(), self.temporary());
-                self.emit(Some(elements), Op::Iterate, Immediate::None, vec![operand], expr.span);
+                let listing = if value.is_some() { Op::Items } else { Op::Iterate };
+                self.emit(Some(elements), listing, Immediate::None, vec![operand], expr.span);
                 self.emit(Some(length), Op::Len, Immediate::None, vec![Operand::Var(elements)], expr.span);
                 let zero = self.constant(Literal::int(0));
                 self.emit(Some(counter), Op::Same, Immediate::None, vec![zero], expr.span);
@@ -668,18 +674,26 @@ impl<'a, 'p> Builder<'a, 'p> {
         self.end(Terminator::If { condition: Operand::Var(more), then: inside, other: done }, over_span);
         self.start(inside);
         if let Some(elements) = collection {
-            self.emit(
-                Some(variable),
-                Op::ReadList,
-                Immediate::None,
-                vec![Operand::Var(elements), Operand::Var(counter)],
-                over_span,
-            );
+            let read = |builder: &mut Self, target, list, index| {
+                builder.emit(Some(target), Op::ReadList, Immediate::None, vec![Operand::Var(list), index], over_span);
+            };
+            match value {
+                None => read(self, variable, elements, Operand::Var(counter)),
+                Some(value) => {
+                    let (pair, value) = (self.temporary(), self.local(&value.text));
+                    read(self, pair, elements, Operand::Var(counter));
+                    for (index, target) in [variable, value].into_iter().enumerate() {
+                        let index = self.constant(Literal::int(index as i64));
+                        read(self, target, pair, index);
+                    }
+                }
+            }
         }
         self.loops.push(Loop { next, done, regions: self.regions.len() });
-        self.counters.push(name.clone());
+        let outside = self.counters.len();
+        self.counters.extend(names().cloned());
         self.body(body);
-        self.counters.pop();
+        self.counters.truncate(outside);
         self.loops.pop();
         self.end(Terminator::Goto(next), span);
         self.start(next);

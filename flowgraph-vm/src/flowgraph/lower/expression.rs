@@ -40,7 +40,7 @@ impl Builder<'_, '_> {
     pub(super) fn value(&mut self, expr: &Expr) -> Operand {
         match &expr.kind {
             ExprKind::Literal(literal) => self.constant(literal.clone()),
-            ExprKind::List(items) => {
+            ExprKind::List(items) if items.iter().all(|item| self.is_constant(item)) => {
                 let list = self.scope.constant_list(items).unwrap_or(Literal::None);
                 self.constant(list)
             }
@@ -78,6 +78,10 @@ impl Builder<'_, '_> {
                 let global = self.scope.globals[name];
                 self.emit(Some(target), Op::GetGlobal, Immediate::Global(global), vec![], span);
             }
+            ExprKind::List(items) if !items.iter().all(|item| self.is_constant(item)) => {
+                let args = items.iter().map(|item| self.value(item)).collect();
+                self.emit(Some(target), Op::List, Immediate::None, args, span);
+            }
             ExprKind::Literal(_) | ExprKind::List(_) | ExprKind::Name(_) => {
                 let operand = self.value(expr);
                 self.emit(Some(target), Op::Same, Immediate::None, vec![operand], span);
@@ -95,6 +99,10 @@ impl Builder<'_, '_> {
                 let args = vec![self.value(left), self.value(right)];
                 self.emit(Some(target), *op, Immediate::None, args, span);
             }
+            ExprKind::In(element, collection) => {
+                let (element, collection) = (self.value(element), self.value(collection));
+                self.emit(Some(target), Op::Contains, Immediate::None, vec![collection, element], span);
+            }
             ExprKind::And(left, right) => self.short_circuit(left, right, target, span, true),
             ExprKind::Or(left, right) => self.short_circuit(left, right, target, span, false),
             ExprKind::Index(collection, index) => {
@@ -108,6 +116,17 @@ impl Builder<'_, '_> {
                 }
             }
             ExprKind::Call(name, args) => self.call(name, args, Some(target), span),
+        }
+    }
+
+    /// Whether an item of a list is known beforehand, so that the list is a constant.
+    fn is_constant(&self, expr: &Expr) -> bool {
+        match &expr.kind {
+            ExprKind::Literal(_) => true,
+            ExprKind::Name(name) => !self.locals.contains_key(name) && self.scope.constants.contains_key(name),
+            ExprKind::List(items) => items.iter().all(|item| self.is_constant(item)),
+            ExprKind::Neg(inner) | ExprKind::Paren(inner) => self.is_constant(inner),
+            _ => false,
         }
     }
 

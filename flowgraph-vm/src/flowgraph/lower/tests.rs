@@ -532,14 +532,6 @@ fn function_mistakes() {
             20 |   add h(1)
                |       ^
 
-            error: a list literal holds constants only
-              --> test.flow:21:11
-               |
-            21 |   y = [1, x]
-               |           ^ not a constant
-               |
-            help: a list of computed values is `list(a, b, …)`
-
             error: the function `p` is declared pure, but is not
               --> test.flow:23:15
                |

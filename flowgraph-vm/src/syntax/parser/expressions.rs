@@ -20,6 +20,7 @@ impl Parser<'_> {
         Some(match self.peek() {
             TokenKind::Word(word) if !self.core && **word == *"or" => (1, Infix::Or),
             TokenKind::Word(word) if !self.core && **word == *"and" => (2, Infix::And),
+            TokenKind::Word(word) if !self.core && **word == *"in" => (4, Infix::In),
             TokenKind::Punct(punct) => {
                 let op = Op::infix(punct)?;
                 let power = match op {
@@ -67,6 +68,7 @@ impl Parser<'_> {
             let kind = match operator {
                 Infix::Or => ExprKind::Or(left_box, right_box),
                 Infix::And => ExprKind::And(left_box, right_box),
+                Infix::In => ExprKind::In(left_box, right_box),
                 Infix::Op(op) => ExprKind::Binary(op, left_box, right_box),
             };
             left = self.grown(kind, span, height)?;
@@ -230,5 +232,6 @@ impl Parser<'_> {
 enum Infix {
     Or,
     And,
+    In,
     Op(Op),
 }

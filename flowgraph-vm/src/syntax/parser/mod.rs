@@ -23,7 +23,7 @@ const MAX_NESTING: u32 = 100;
 /// How high an expression may get, chains of infix operators included.
 const MAX_HEIGHT: u32 = 400;
 
-/// After so many mistakes the parser gives up.
+/// After so many mistakes the parser gives up: what is said of a file that is no program at all is of little use.
 const MAX_ERRORS: usize = 20;
 
 /// The words that cannot name anything in a program of functions.
@@ -50,6 +50,7 @@ pub fn parse(text: &str) -> (File, Vec<Diagnostic>) {
     }
     let mut diagnostics = parser.diagnostics;
     diagnostics.sort_by_key(|diagnostic| diagnostic.primary.span.start);
+    diagnostics.truncate(MAX_ERRORS);
     (file, diagnostics)
 }
 

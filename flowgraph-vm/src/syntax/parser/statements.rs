@@ -327,10 +327,15 @@ impl Parser<'_> {
             return Err(self.report(diagnostic.help("a loop over integers is written `for i in 0..10 { … }`")));
         }
         let name = self.name("the name of a variable")?;
+        let value = if self.eat_punct(",") { Some(self.name("the name of a variable for the value")?) } else { None };
         self.expect_word("in")?;
         let first = self.expression()?;
-        let over = if self.eat_punct("..") { Over::Range(first, self.expression()?) } else { Over::Each(first) };
-        Ok(StmtKind::For { name, over, body: self.body()? })
+        let over = if value.is_none() && self.eat_punct("..") {
+            Over::Range(first, self.expression()?)
+        } else {
+            Over::Each(first)
+        };
+        Ok(StmtKind::For { name, value, over, body: self.body()? })
     }
 
     fn try_statement(&mut self) -> Parsed<StmtKind> {

@@ -1,6 +1,6 @@
 //! PHOLD, the standard load of parallel simulation (Fujimoto, "Performance of Time Warp under synthetic workloads", 1990): a fixed population of
-//! messages hops between processes, each hop some time ahead. The sequential side is a binary heap. On ours each process of a window
-//! (messages within one look-ahead of each other cannot cause each other) is an event.
+//! messages hops between processes, each hop some time ahead. The sequential side is a binary heap. On ours time goes on in windows of
+//! one look-ahead, in which messages cannot cause each other, and in each window each block of processes is an event.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use crate::bench::{Goals, Samples, random, steps_of, timed, work};
 
 const PROCESSES: u64 = 1_024;
+/// So many neighbouring processes are a block.
+const BLOCK: u64 = 16;
 const POPULATION: u64 = 8_192;
 const HOPS: u64 = 60_000;
 /// The least distance between a message and the one it causes; the mean is five times that.
@@ -57,28 +59,27 @@ fn sequential(steps: u32) -> (Vec<u64>, u64) {
 
 fn in_windows(queue: &TransactionQueue, steps: u32, end: u64) -> Vec<u64> {
     let states: &'static [TVar<u64>] = Vec::leak((0..PROCESSES).map(|_| TVar::new(0)).collect());
-    let mut windows: Vec<Vec<Message>> = vec![Vec::new(); (end / LOOK_AHEAD) as usize];
-    let post = |windows: &mut Vec<Vec<Message>>, message: Message| {
+    let blocks = vec![Vec::new(); (PROCESSES / BLOCK) as usize];
+    let mut windows: Vec<Vec<Vec<Message>>> = vec![blocks; (end / LOOK_AHEAD) as usize];
+    let post = |windows: &mut Vec<Vec<Vec<Message>>>, message: Message| {
         if let Some(window) = windows.get_mut((message.0 / LOOK_AHEAD) as usize) {
-            window.push(message);
+            window[(message.1 / BLOCK) as usize].push(message);
         }
     };
     population().into_iter().for_each(|message| post(&mut windows, message));
     for window in 0..windows.len() {
-        let mut messages = std::mem::take(&mut windows[window]);
-        messages.sort_unstable_by_key(|&(time, process, number)| (process, time, number));
-        let groups: Vec<Vec<Message>> = messages.chunk_by(|a, b| a.1 == b.1).map(<[_]>::to_vec).collect();
+        let blocks = std::mem::take(&mut windows[window]);
         let sent = queue
-            .map(groups, move |ev, group: &Vec<Message>| {
-                let cell = &states[group[0].1 as usize];
-                let mut state = cell.get(ev)?;
-                let mut sent = Vec::with_capacity(group.len());
-                for &message in group {
-                    let (next, message) = hop(state, message, steps);
-                    state = next;
+            .map(blocks, move |ev, messages: &Vec<Message>| {
+                let mut messages = messages.clone();
+                messages.sort_unstable();
+                let mut sent = Vec::with_capacity(messages.len());
+                for message in messages {
+                    let cell = &states[message.1 as usize];
+                    let (state, message) = hop(cell.get(ev)?, message, steps);
+                    cell.set(ev, state)?;
                     sent.push(message);
                 }
-                cell.set(ev, state)?;
                 Ok(sent)
             })
             .expect("no event fails");
