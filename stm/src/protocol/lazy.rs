@@ -95,8 +95,9 @@ unsafe fn read_slow<A: Atomics, C: Clock>(tx: &mut Attempt<A>, place: Place<A>) 
                 return Ok(value);
             }
             Seen::Newer(version) => extend::<A, C>(tx, version)?,
-            // Kept from the attempt before. SAFETY: as above. Relaxed: nobody else writes a locked object.
+            // Kept from the attempt before.
             Seen::Busy(header) if header.is_held_by(tx.owner) => {
+                // SAFETY: as above. Relaxed: nobody else writes a locked object.
                 return Ok(unsafe { place.field() }.load(Ordering::Relaxed));
             }
             // SAFETY: as above.
