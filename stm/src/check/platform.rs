@@ -205,6 +205,13 @@ macro_rules! model_platform {
                 }
             }
 
+            #[track_caller]
+            fn settle() {
+                if keeps("settling fence") {
+                    $fence;
+                }
+            }
+
             fn spin() {
                 $yield;
             }
@@ -313,6 +320,7 @@ pub(super) fn describe_model(threads: usize, heavy: bool) {
 pub(super) fn begin_execution() {
     sleep::begin();
     MODEL.with_borrow_mut(|model| {
+        (model.threads, model.heavy) = (2, true);
         model.stored.clear();
         model.words = [0; MODEL_THREADS];
     });
@@ -538,6 +546,11 @@ impl Atomics for Solitary {
     #[track_caller]
     fn heavy() {
         Loom::heavy();
+    }
+
+    #[track_caller]
+    fn settle() {
+        Loom::settle();
     }
 
     fn spin() {
