@@ -96,9 +96,9 @@ impl Depth {
         let mut stages = vec![Stage::Class(one, None)];
         stages.extend(kinds.map(|kind| Stage::Class(one.with_one(kind), None)));
         stages.extend([1, 2].map(|bound| Stage::Scenarios(Some(bound))));
-        stages.extend([1, 2].map(|bound| Stage::Regressions(Some(bound))));
+        stages.push(Stage::Regressions(Some(1)));
         if self != Depth::Quick {
-            stages.push(Stage::Class(two, Some(1)));
+            stages.extend([Stage::Regressions(Some(2)), Stage::Class(two, Some(1))]);
         }
         if self == Depth::Long {
             stages.extend([Stage::Class(Class::TWO_TWO.up_to(5), None), Stage::Class(three, Some(1))]);
