@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use optimist::dispatcher::reactor::raise_descriptor_limit;
+
 /// The server, built once.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -38,7 +40,17 @@ struct Server {
 
 impl Server {
     fn start(arguments: &[&str]) -> Server {
-        let mut command = Command::new(program());
+        Server::run(Command::new(program()), arguments)
+    }
+
+    /// With files of no more than so many blocks of 512 bytes: what comes on top cannot be written.
+    fn start_with_little_room(blocks: u32, arguments: &[&str]) -> Server {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")).arg(program());
+        Server::run(shell, arguments)
+    }
+
+    fn run(mut command: Command, arguments: &[&str]) -> Server {
         command.args(["--port", "0", "--threads", "2"]).args(arguments);
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the server starts");
         let mut line = String::new();
@@ -105,9 +117,10 @@ impl Client {
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
             b'*' if rest == "-1" => Ok("nil".to_owned()),
-            b'*' => {
-                let parts: std::io::Result<Vec<String>> =
-                    (0..rest.parse().expect("a length")).map(|_| self.reply()).collect();
+            b'_' => Ok("nil".to_owned()),
+            kind @ (b'*' | b'%' | b'~' | b'>') => {
+                let length = rest.parse::<usize>().expect("a length") * if kind == b'%' { 2 } else { 1 };
+                let parts: std::io::Result<Vec<String>> = (0..length).map(|_| self.reply()).collect();
                 Ok(parts?.join(" "))
             }
             _ => Ok(rest.to_owned()),
@@ -196,10 +209,13 @@ fn half_frames_and_declared_lengths_cost_only_their_connection() {
 }
 
 #[test]
-fn thousands_of_idle_connections() {
-    let server = Server::start(&["--maxclients", "3000"]);
+fn ten_thousand_idle_connections() {
+    const ALL: usize = 10_000;
+    // This process holds the other ends, and the server that it starts inherits the limit.
+    raise_descriptor_limit();
+    let server = Server::start(&["--maxclients", &ALL.to_string()]);
     let mut idle = Vec::new();
-    while idle.len() < 2999 {
+    while idle.len() < ALL - 1 {
         match TcpStream::connect(server.address) {
             Ok(stream) => idle.push(stream),
             // The test's own process may have no more descriptors; what there is is enough.
@@ -207,7 +223,7 @@ fn thousands_of_idle_connections() {
             Err(error) => panic!("{} connections, then {error}", idle.len()),
         }
     }
-    let full = idle.len() == 2999;
+    let full = idle.len() == ALL - 1;
     let mut client = if full {
         server.connect()
     } else {
@@ -296,6 +312,240 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
     until("the refusal", || client.call(&["SET", "k", "w"]).starts_with("MISCONF"));
     assert_eq!(client.call(&["GET", "k"]), "v");
     assert_eq!(server.info("aof_last_write_status"), "err");
+}
+
+/// A log that fills up in the middle of an entry: changes are refused, what is there is served on, and a server with room again finds
+/// every change but those of the last moment, each once.
+#[test]
+fn a_log_without_room_keeps_what_it_has() {
+    let log = Scratch::new("room.aof");
+    let server = Server::start_with_little_room(40, &["--aof", log.path()]);
+    let mut client = server.connect();
+    let mut counted = 0;
+    let refusal = loop {
+        let reply = client.call(&["INCR", "n"]);
+        match reply.parse::<u64>() {
+            Ok(count) => counted = count,
+            Err(_) => break reply,
+        }
+        assert!(counted < 100_000, "the log is never full");
+    };
+    assert!(refusal.starts_with("MISCONF"), "{refusal}");
+    assert_eq!(client.call(&["GET", "n"]), counted.to_string());
+    assert!(client.call(&["EVAL", "fn run(keys, args) { return call(\"INCR\", \"n\") }", "0"]).contains("MISCONF"));
+    assert_eq!(server.connect().call(&["GET", "n"]), counted.to_string());
+    drop(server);
+    let length = std::fs::metadata(log.path()).expect("the log is there").len();
+    assert_eq!(length, 40 * 512, "it is not full");
+    let server = Server::start(&["--aof", log.path()]);
+    let there: u64 = server.connect().call(&["GET", "n"]).parse().expect("a number");
+    // Only what was told before the failure was known can be missing.
+    assert!(there == counted || there + 1 == counted, "{there} of {counted} are there");
+    assert_eq!(server.entries as u64, there);
+    assert_eq!(server.connect().call(&["INCR", "n"]), (there + 1).to_string());
+}
+
+/// What arrives together may share events: the replies are those of one command after the other all the same.
+#[test]
+fn pipelined_commands_are_answered_in_order() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let commands: &[(&[&str], &str)] = &[
+        (&["SET", "k", "1"], "OK"),
+        (&["INCR", "k"], "2"),
+        (&["LPUSH", "k", "x"], "WRONGTYPE Operation against a key holding the wrong kind of value"),
+        (&["MULTI"], "OK"),
+        (&["INCR", "k"], "QUEUED"),
+        (&["SELECT", "3"], "QUEUED"),
+        (&["SET", "k", "of three"], "QUEUED"),
+        (&["EXEC"], "3 OK OK"),
+        (&["GET", "k"], "of three"),
+        (&["SELECT", "0"], "OK"),
+        (&["NOSUCH"], "ERR unknown command 'NOSUCH', with args beginning with: "),
+        (&["GET", "k"], "3"),
+        (&["MULTI"], "OK"),
+        (&["GET"], "ERR wrong number of arguments for 'get' command"),
+        (&["EXEC"], "EXECABORT Transaction discarded because of previous errors."),
+        (&["WATCH", "k"], "OK"),
+        (&["INCR", "k"], "4"),
+        (&["MULTI"], "OK"),
+        (&["INCR", "k"], "QUEUED"),
+        (&["EXEC"], "nil"),
+        (&["GET", "k"], "4"),
+        (&["DEBUG", "PANIC"], "ERR the command panicked and was rolled back: as DEBUG PANIC has asked for"),
+        (&["BLPOP", "nothing", "0.01"], "nil"),
+        (&["DBSIZE"], "1"),
+    ];
+    let bytes: Vec<u8> = commands.iter().flat_map(|(words, _)| frame(words)).collect();
+    client.stream.write_all(&bytes).expect("the server reads");
+    for (words, expected) in commands {
+        assert_eq!(client.reply().expect("an answer").trim_end(), expected.trim_end(), "{words:?}");
+    }
+}
+
+/// Connections that all count the same few keys, many commands at a time: events that conflict are taken apart and lose nothing.
+#[test]
+fn pipelines_on_the_same_keys_lose_nothing() {
+    let server = Server::start(&[]);
+    let address = server.address;
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            std::thread::spawn(move || {
+                let stream = TcpStream::connect(address).expect("the server accepts");
+                let mut client = Client { reader: BufReader::new(stream.try_clone().expect("possible")), stream };
+                for round in 0..50 {
+                    let mut bytes = Vec::new();
+                    for n in 0..40 {
+                        // In different orders, so that the events could wait for each other in a circle.
+                        let key = if number % 2 == 0 { n % 4 } else { 3 - n % 4 };
+                        bytes.extend(frame(&["INCR", &format!("k{key}")]));
+                        bytes.extend(frame(&["RPUSH", "log", &format!("{number}-{round}-{n}")]));
+                    }
+                    client.stream.write_all(&bytes).expect("the server reads");
+                    (0..80).for_each(|_| _ = client.reply().expect("an answer"));
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("no panic"));
+    let mut client = server.connect();
+    for key in 0..4 {
+        assert_eq!(client.call(&["GET", &format!("k{key}")]), "2000");
+    }
+    let log = client.call(&["LRANGE", "log", "0", "-1"]);
+    for number in 0..4 {
+        let own: Vec<&str> = log.split(' ').filter(|entry| entry.starts_with(&format!("{number}-"))).collect();
+        let expected: Vec<String> =
+            (0..50).flat_map(|round| (0..40).map(move |n| format!("{number}-{round}-{n}"))).collect();
+        assert!(own == expected, "the commands of client {number} are out of order");
+    }
+}
+
+/// Commands whose events wait, look at other databases, or speak the newer protocol.
+#[test]
+fn waiting_watching_scanning() {
+    let server = Server::start(&[]);
+    let (mut one, mut other) = (server.connect(), server.connect());
+    // A blocked pop wakes up when there is something, and gets it before anybody who comes later.
+    one.stream.write_all(&frame(&["BLPOP", "a", "b", "0"])).expect("the server reads");
+    until("blocking", || server.info("blocked_clients") == "1");
+    assert_eq!(other.call(&["RPUSH", "b", "x", "y"]), "2");
+    assert_eq!(one.reply().expect("an answer"), "b x");
+    // Somebody else's change between WATCH and EXEC.
+    assert_eq!(one.call(&["WATCH", "b"]), "OK");
+    assert_eq!(other.call(&["RPUSH", "b", "z"]), "2");
+    assert_eq!(one.call(&["MULTI"]), "OK");
+    assert_eq!(one.call(&["DEL", "b"]), "QUEUED");
+    assert_eq!(one.call(&["EXEC"]), "nil");
+    // A scan sees every key that is there all the time.
+    for n in 0..1000 {
+        other.call(&["SET", &format!("key{n}"), "v"]);
+    }
+    let (mut cursor, mut seen) = ("0".to_owned(), std::collections::BTreeSet::new());
+    loop {
+        let step = one.call(&["SCAN", &cursor, "COUNT", "50"]);
+        let mut words = step.split(' ');
+        cursor = words.next().expect("a cursor").to_owned();
+        seen.extend(words.filter(|word| word.starts_with("key")).map(str::to_owned));
+        other.call(&["SET", &format!("other{}", seen.len()), "v"]);
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 1000);
+    assert_eq!(one.call(&["CONFIG", "GET", "databases"]), "databases 16");
+    let hello = one.call(&["HELLO", "3"]);
+    assert!(hello.contains("proto 3") && hello.contains("role master"), "{hello}");
+    one.call(&["HSET", "h", "f", "v"]);
+    one.stream.write_all(&frame(&["HGETALL", "h"])).expect("the server reads");
+    let mut line = String::new();
+    one.reader.read_line(&mut line).expect("an answer");
+    assert_eq!(line, "%1\r\n", "a map in the newer protocol");
+    assert_eq!((one.reply().expect("f"), one.reply().expect("v")), ("f".to_owned(), "v".to_owned()));
+    for (value, encoding) in [("12", "int"), ("short", "embstr"), (&*"x".repeat(50), "raw")] {
+        one.call(&["SET", "s", value]);
+        assert_eq!(one.call(&["OBJECT", "ENCODING", "s"]), encoding);
+    }
+    assert_eq!(one.call(&["FLUSHALL"]), "OK");
+    assert_eq!(other.call(&["DBSIZE"]), "0");
+}
+
+#[test]
+fn scripts_are_parts_of_their_event() {
+    let log = Scratch::new("scripts.aof");
+    let server = Server::start(&["--aof", log.path()]);
+    let mut client = server.connect();
+    let mut eval = |script: &str| client.call(&["EVAL", script, "1", "k", "5"]);
+    let text = "#!flow\nfn run(keys, args) {\n    call(\"SET\", keys[0], args[0])\n    return list(call(\"INCRBY\", keys[0], 2), call(\"GET\", \"none\"))\n}";
+    assert_eq!(eval(text), "7 nil");
+    // A failure shows its line, and takes back what the script has done.
+    let failing = "fn run(keys, args) {\n    call(\"SET\", keys[0], 1)\n    return 1 + args[0]\n}";
+    let error = eval(failing);
+    assert!(error.starts_with("ERR script:3:") && error.ends_with("return 1 + args[0] (in `run`)"), "{error}");
+    let wrong = eval("fn run(keys, args) {\n    call(\"SET\", keys[0], 1)\n    call(\"LPUSH\", keys[0], 1)\n}");
+    assert!(wrong.starts_with("ERR script:3:") && wrong.contains("WRONGTYPE"), "{wrong}");
+    let caught = "fn run(keys, args) {\n    try {\n        call(\"SET\", keys[0], 1)\n        raise \"no\"\n    } catch e {\n        call(\"INCR\", keys[0])\n    }\n    return call(\"GET\", keys[0])\n}";
+    assert_eq!(eval(caught), "8");
+    assert!(eval("fn run(keys args) {\n}").starts_with("ERR script:1:"));
+    assert!(eval("fn other(keys, args) {\n}").contains("no function run"));
+    assert!(eval("shared n = 0\nfn run(keys, args) { n = n + 1 }").contains("would not last"));
+    assert!(eval("#!lua\nreturn 1").contains("Engine 'lua' not found"));
+    assert!(eval("fn run(keys, args) { return call(\"EVAL\", \"\", 0) }").contains("not for scripts"));
+    // Limits: the server serves on.
+    assert!(eval("fn run(keys, args) { while true { x = 1 } }").contains("still running after"));
+    let greedy = "fn run(keys, args) {\n    all = queue()\n    while true { push(all, array(1000)) }\n}";
+    let error = eval(greedy);
+    assert!(error.contains("bytes of memory allocated in one event"), "{error}");
+    // Within MULTI, and by its digest.
+    let digest = client.call(&["SCRIPT", "LOAD", "fn run(keys, args) { return call(\"APPEND\", keys[0], args[0]) }"]);
+    for (words, expected) in [
+        (&["MULTI"] as &[&str], "OK"),
+        (&["EVALSHA", &digest, "1", "t", "ab"], "QUEUED"),
+        (&["EVALSHA", &digest, "1", "t", "cd"], "QUEUED"),
+        (&["EXEC"], "2 4"),
+        (&["EVALSHA_RO", &digest, "1", "t", "cd"], ""),
+        (&["GET", "t"], "abcd"),
+    ] {
+        let reply = client.call(words);
+        assert!(
+            if expected.is_empty() { reply.contains("not allowed") } else { reply == expected },
+            "{words:?}: {reply}"
+        );
+    }
+    // A library, one of whose functions waits.
+    let library = "#!flow name=gate\nfn await(keys, args) {\n    if call(\"GET\", keys[0]) == none { retry }\n    return call(\"GETDEL\", keys[0])\n}";
+    assert_eq!(client.call(&["FUNCTION", "LOAD", library]), "gate");
+    assert!(client.call(&["FUNCTION", "LOAD", library]).contains("already exists"));
+    let mut waiting = server.connect();
+    waiting.stream.write_all(&frame(&["FCALL", "await", "1", "door"])).expect("the server reads");
+    until("blocking", || server.info("blocked_clients") == "1");
+    assert_eq!(client.call(&["SET", "door", "open"]), "OK");
+    assert_eq!(waiting.reply().expect("an answer"), "open");
+    // What scripts did, and the library, are in the log.
+    drop(server);
+    let server = Server::start(&["--aof", log.path()]);
+    let mut client = server.connect();
+    assert_eq!(client.call(&["MGET", "k", "t", "door"]), "8 abcd nil");
+    client.call(&["SET", "door", "again"]);
+    assert_eq!(client.call(&["FCALL", "await", "1", "door"]), "again");
+}
+
+/// The databases of a transaction's commands survive a replay.
+#[test]
+fn a_transaction_over_two_databases_is_replayed_as_it_was() {
+    let log = Scratch::new("databases.aof");
+    let server = Server::start(&["--aof", log.path()]);
+    let mut client = server.connect();
+    for words in [&["MULTI"] as &[&str], &["SET", "a", "0"], &["SELECT", "2"], &["SET", "b", "2"], &["EXEC"]] {
+        client.call(words);
+    }
+    assert_eq!(client.call(&["SET", "c", "2"]), "OK");
+    drop(server);
+    let server = Server::start(&["--aof", log.path()]);
+    let mut client = server.connect();
+    assert_eq!(client.call(&["MGET", "a", "b", "c"]), "0 nil nil");
+    client.call(&["SELECT", "2"]);
+    assert_eq!(client.call(&["MGET", "a", "b", "c"]), "nil 2 2");
 }
 
 #[test]

@@ -57,6 +57,14 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // After a test that has failed; one that has ended is no longer there.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 struct Client {
     stream: TcpStream,
     reader: BufReader<TcpStream>,

@@ -13,6 +13,8 @@
 //! 5. A worker that has a poller waits in it: it leaves its mailbox with the others', and whoever posts a permit takes a mailbox
 //!    away and wakes its worker. A worker that comes back, by whatever it was woken, takes the permit if its mailbox is gone, and
 //!    otherwise withdraws as in rule 2.
+//! 6. With sources of events workers fall asleep and wake all the time, and a heavy fence interrupts all others. So from then on both sides
+//!    execute an ordinary fence instead: adders first, workers when a heavy fence has made sure that no adder is left who does not.
 //!
 //! The fences of rules 1 and 4 are asymmetric: either the worker's second look finds the event, or the adder sees the worker's
 //! announcement. The count is what [`Sleepers`] holds; its loom models are below, with and without pollers. Permits are a semaphore of a mutex and a condition variable.
@@ -21,7 +23,7 @@
 //! because they have passed through the mutex.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
@@ -41,11 +43,11 @@ impl<A: Atomics> Default for Sleepers<A> {
 }
 
 impl<A: Atomics> Sleepers<A> {
-    /// Rule 1. What the caller looks at afterwards is ordered after the announcement.
-    pub(crate) fn announce(&self) {
-        // Relaxed: the heavy fence pairs with the light one in `claim`.
+    /// Rule 1. What the caller looks at afterwards is ordered after the announcement; `fenced` as in rule 6.
+    pub(crate) fn announce(&self, fenced: bool) {
+        // Relaxed: the fence pairs with the one in `claim`.
         self.0.fetch_add(1, Ordering::Relaxed);
-        A::heavy();
+        if fenced { A::fence() } else { A::heavy() }
     }
 
     /// Rule 2: whether the worker may go on at once; if not it must take a permit first.
@@ -54,12 +56,16 @@ impl<A: Atomics> Sleepers<A> {
         self.take()
     }
 
-    /// Rule 4: whether a permit must be posted.
+    /// Rule 4: whether a permit must be posted; `fenced` as in rule 6.
     #[inline(always)]
     #[must_use]
-    pub(crate) fn claim(&self) -> bool {
-        // Pairs with the heavy fence in `announce`.
-        A::light();
+    pub(crate) fn claim(&self, fenced: bool) -> bool {
+        // Pairs with the fence in `announce`.
+        if fenced {
+            A::fence()
+        } else {
+            A::light()
+        }
         self.0.load(Ordering::Relaxed) != 0 && self.take()
     }
 
@@ -101,6 +107,9 @@ pub(crate) struct Sleep {
     granted: Condvar,
     /// How often all who wait were roused.
     roused: AtomicUsize,
+    /// Rule 6, for adders and for workers.
+    adders_fence: AtomicBool,
+    workers_fence: AtomicBool,
 }
 
 /// What workers agree on under a lock. `M` is the mailbox of a worker that has a poller.
@@ -203,8 +212,13 @@ impl Sleep {
         self.roused.load(Ordering::Acquire)
     }
 
-    /// Wakes all who wait without a poller, so that they look around: there is a new kind of thing to wait for.
+    /// Wakes all who wait without a poller, so that they look around: there are sources of events to wait for.
     pub(crate) fn rouse(&self) {
+        // Relaxed: an adder that does not see it has made its event visible before the heavy fence.
+        self.adders_fence.store(true, Ordering::Relaxed);
+        Native::heavy();
+        // Release pairs with the acquire in `announce`.
+        self.workers_fence.store(true, Ordering::Release);
         // Under the lock, so that nobody is between looking and waiting. Release pairs with the acquire of whoever looks.
         let _state = self.state.lock();
         self.roused.fetch_add(1, Ordering::Release);
@@ -214,7 +228,8 @@ impl Sleep {
     /// Rule 4, after an event was made visible.
     #[inline(always)]
     pub(crate) fn notify(&self) {
-        if self.sleepers.claim() {
+        // Relaxed: see `rouse`.
+        if self.sleepers.claim(self.adders_fence.load(Ordering::Relaxed)) {
             self.post();
         }
     }
@@ -269,7 +284,8 @@ impl Sleep {
 
     /// Rule 1.
     pub(crate) fn announce(&self) {
-        self.sleepers.announce();
+        // Acquire pairs with the release in `rouse`.
+        self.sleepers.announce(self.workers_fence.load(Ordering::Acquire));
     }
 
     /// Rule 2.
@@ -358,7 +374,7 @@ mod tests {
                         let claimed = if FENCE_MISSING {
                             sleepers.0.load(Ordering::Relaxed) != 0 && sleepers.take()
                         } else {
-                            sleepers.claim()
+                            sleepers.claim(false)
                         };
                         if claimed {
                             *permits.0.lock().unwrap() += 1;
@@ -384,7 +400,7 @@ mod tests {
                     done += 1;
                     continue;
                 }
-                sleepers.announce();
+                sleepers.announce(false);
                 if take() {
                     done += 1;
                     if !sleepers.withdraw() {
@@ -479,7 +495,7 @@ mod tests {
                         self.run(all);
                         continue;
                     }
-                    self.sleepers.announce();
+                    self.sleepers.announce(true);
                     if self.take() {
                         self.withdraw::<ONE_LOOK>();
                         self.run(all);
@@ -535,7 +551,7 @@ mod tests {
                         shared.wake(adder % workers);
                     }
                     shared.queued.fetch_add(1, Ordering::Relaxed);
-                    if shared.sleepers.claim() {
+                    if shared.sleepers.claim(true) {
                         shared.post::<OWED_LAST>();
                     }
                 })
@@ -585,6 +601,6 @@ mod tests {
         sleep.announce();
         let wake = sleep.wait(2, 0, Some(Instant::now() + Duration::from_millis(5)), || true);
         assert_eq!(wake, Wake::Time);
-        assert!(!sleep.sleepers.claim());
+        assert!(!sleep.sleepers.claim(false));
     }
 }

@@ -106,9 +106,10 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Done {
         );
     }
     let memory = resident();
+    let max_memory = server.config.values.get(call.tx)?.get("maxmemory").cloned().unwrap_or_default();
     section(
         "Memory",
-        &[("used_memory", memory.to_string()), ("used_memory_rss", memory.to_string()), ("maxmemory", "0".into())],
+        &[("used_memory", memory.to_string()), ("used_memory_rss", memory.to_string()), ("maxmemory", max_memory)],
     );
     let log = server.log.is_some();
     let broken = server.log_broken.load(Ordering::Relaxed);
@@ -116,15 +117,13 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Done {
         "Persistence",
         &[
             ("loading", "0".into()),
-            ("rdb_changes_since_last_save", "0".into()),
-            ("rdb_bgsave_in_progress", "0".into()),
             ("aof_enabled", i32::from(log).to_string()),
-            ("aof_rewrite_in_progress", "0".into()),
             ("aof_last_write_status", if broken { "err" } else { "ok" }.into()),
         ],
     );
     let commands: u64 = server.commands.iter().map(|count| count.0.load(Ordering::Relaxed)).sum();
     let statistics = optimist::stm::statistics();
+    let channels = server.subscriptions.channels.len(call.tx)?;
     section(
         "Stats",
         &[
@@ -132,7 +131,7 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Done {
             ("total_commands_processed", commands.to_string()),
             ("expired_keys", server.expired.load(Ordering::Relaxed).to_string()),
             ("evicted_keys", "0".into()),
-            ("pubsub_channels", "0".into()),
+            ("pubsub_channels", channels.to_string()),
         ],
     );
     section("Transactions", &[("statistics", format!("{statistics:?}"))]);
@@ -143,7 +142,8 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Done {
             let db = server.database(call.tx, number)?;
             let keys = server.dbs[db].len(call.tx)?;
             if keys > 0 {
-                lines.push((format!("db{number}"), format!("keys={keys},expires=0,avg_ttl=0")));
+                let expires = server.expiring[db].get(call.tx)?;
+                lines.push((format!("db{number}"), format!("keys={keys},expires={expires}")));
             }
         }
         let lines: Vec<(&str, String)> = lines.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
@@ -154,7 +154,7 @@ pub(crate) fn info(call: &mut Call<'_, '_>) -> Done {
 }
 
 /// The memory of the process, in bytes.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
@@ -383,9 +383,7 @@ fn encoding(call: &mut Call<'_, '_>, item: &Item) -> Done<&'static str> {
             && longest as i64 <= setting(&format!("{kind}-max-listpack-value"))
     };
     Ok(match &item.value {
-        Value::Str(value) if integer(value).is_some() => "int",
-        Value::Str(value) if value.len() <= 44 => "embstr",
-        Value::Str(_) => "raw",
+        Value::Str(value) => value.encoding(),
         Value::List(list) => {
             let limit = setting("list-max-listpack-size");
             let bytes: usize = list.iter().map(|value| value.len() + 4).sum();
@@ -492,7 +490,7 @@ fn protocol(call: &mut Call<'_, '_>) -> Done {
     match call.arg(2).to_ascii_lowercase().as_slice() {
         b"string" => call.reply.text("Hello World"),
         b"integer" => call.reply.integer(12345),
-        b"double" => call.reply.double(3.141),
+        b"double" => call.reply.double(f64::from(3141) / 1000.0),
         b"null" => call.reply.null(),
         b"array" | b"set" | b"map" => {
             let kind = call.arg(2).to_ascii_lowercase();

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use optimist::dispatcher::reactor::Outbox;
+use optimist::stm::collections::Change;
 use optimist::stm::{Abort, Tx};
 
 use crate::reply::Reply;
 use crate::server::Server;
 use crate::session::Client;
-use crate::value::{Bytes, Hash, Item, List, Set, Value, ZSet};
+use crate::value::{Bytes, Fields, Item, List, Set, Text, Value, ZSet};
 
 /// Why a command did not come to its end.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(crate) fn error<T>(text: impl Into<Cow<'static, str>>) -> Done<T> {
 pub(crate) const SYNTAX: &str = "ERR syntax error";
 pub(crate) const NOT_INTEGER: &str = "ERR value is not an integer or out of range";
 pub(crate) const NOT_FLOAT: &str = "ERR value is not a valid float";
-const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+pub(crate) const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
 /// What an event lets out when it commits, besides its reply.
 #[derive(Default)]
@@ -55,6 +56,17 @@ pub(crate) struct Effects {
     pub(crate) kills: Vec<Outbox>,
 }
 
+/// How much effects there were at some moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    log: usize,
+    logged: usize,
+    dirty: usize,
+    messages: usize,
+    expiries: usize,
+    kills: usize,
+}
+
 impl Effects {
     pub(crate) fn clear(&mut self) {
         self.log.clear();
@@ -64,13 +76,56 @@ impl Effects {
         self.expiries.clear();
         self.kills.clear();
     }
+
+    /// How much there is.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            log: self.log.len(),
+            logged: self.logged,
+            dirty: self.dirty,
+            messages: self.messages.len(),
+            expiries: self.expiries.len(),
+            kills: self.kills.len(),
+        }
+    }
+
+    /// Forgets what came later.
+    pub(crate) fn roll_back_to(&mut self, mark: &Mark) {
+        self.log.truncate(mark.log);
+        self.logged = mark.logged;
+        self.dirty = mark.dirty;
+        self.messages.truncate(mark.messages);
+        self.expiries.truncate(mark.expiries);
+        self.kills.truncate(mark.kills);
+    }
+
+    /// Says that what was logged from `start` on belongs to a database, where the entries before it belong to `current`.
+    pub(crate) fn select(&mut self, start: usize, db: usize, current: &mut usize) {
+        if self.log.len() > start && *current != db {
+            let entry = self.log.split_off(start);
+            append_command(&mut self.log, &[b"SELECT", db.to_string().as_bytes()]);
+            self.log.extend_from_slice(&entry);
+            self.logged += 1;
+            *current = db;
+        }
+    }
+
+    /// Makes one entry of what was logged from `start` on, if it is more than one command.
+    pub(crate) fn enclose(&mut self, start: usize, logged_before: usize) {
+        if self.logged > logged_before + 1 {
+            let entries = self.log.split_off(start);
+            append_command(&mut self.log, &[b"MULTI"]);
+            self.log.extend_from_slice(&entries);
+            append_command(&mut self.log, &[b"EXEC"]);
+        }
+    }
 }
 
 pub(crate) struct Call<'a, 'e> {
     pub(crate) tx: &'a mut Tx<'e>,
     pub(crate) args: &'a [&'a [u8]],
     pub(crate) reply: &'a mut Reply,
-    pub(crate) server: &'a Server,
+    pub(crate) server: &'a Arc<Server>,
     pub(crate) effects: &'a mut Effects,
     pub(crate) client: &'a Arc<Client>,
     /// The database, behind any swaps.
@@ -82,8 +137,25 @@ pub(crate) struct Call<'a, 'e> {
 }
 
 impl Call<'_, '_> {
+    /// Runs a command, and logs it if it has changed something and has not logged what it did.
+    #[inline]
+    pub(crate) fn run(&mut self, command: fn(&mut Call<'_, '_>) -> Done) -> Done {
+        let dirty = self.effects.dirty;
+        command(self)?;
+        if self.effects.dirty != dirty && !self.own_log && self.server.log.is_some() {
+            append_command(&mut self.effects.log, self.args);
+            self.effects.logged += 1;
+        }
+        Ok(())
+    }
+
     pub(crate) fn arg(&self, at: usize) -> &[u8] {
         self.args[at]
+    }
+
+    /// The name of the command.
+    pub(crate) fn name(&self) -> String {
+        String::from_utf8_lossy(self.args[0]).to_ascii_lowercase()
     }
 
     pub(crate) fn integer(&self, at: usize) -> Done<i64> {
@@ -103,10 +175,8 @@ impl Call<'_, '_> {
     pub(crate) fn with<T>(&mut self, key: &[u8], f: impl FnOnce(Option<&Item>) -> T) -> Done<T> {
         let now = self.now;
         let mut f = Some(f);
-        let found = self.server.dbs[self.db].with(self.tx, key, |item| {
-            let live = item.expires == 0 || item.expires > now;
-            if live { f.take().map(|f| f(Some(item))) } else { None }
-        })?;
+        let found = self.server.dbs[self.db]
+            .with(self.tx, key, |item| if item.is_over(now) { None } else { f.take().map(|f| f(Some(item))) })?;
         let expired = matches!(found, Some(None));
         let value = match (found.flatten(), f) {
             (Some(value), _) => value,
@@ -123,6 +193,7 @@ impl Call<'_, '_> {
     #[cold]
     fn remove_expired(&mut self, key: &[u8]) -> Done {
         self.server.dbs[self.db].remove(self.tx, key)?;
+        self.count_expiring(1, 0)?;
         append_command(&mut self.effects.log, &[b"DEL", key]);
         self.effects.logged += 1;
         self.server.expired.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -143,23 +214,80 @@ impl Call<'_, '_> {
         if expires != 0 {
             self.effects.expiries.push((expires, self.db, key.into()));
         }
-        self.server.dbs[self.db].update(self.tx, key.into(), |_| Item { stamp, expires, value })?;
+        let item = Item { stamp, expires, value };
+        let old = |old: Option<&Item>| old.map_or(0, |old| old.expires);
+        let before = self.server.dbs[self.db].edit(self.tx, key, |own| (Change::Set(item), old(own)))?;
+        self.count_expiring(before, expires)?;
         self.effects.dirty += 1;
         Ok(())
     }
 
-    /// Removes a key and says whether it was there.
-    pub(crate) fn delete(&mut self, key: &[u8]) -> Done<bool> {
-        let there = self.exists(key)?;
-        // One that has expired goes too, but it does not count.
-        self.server.dbs[self.db].remove(self.tx, key)?;
-        if there {
-            self.effects.dirty += 1;
+    /// A key's time has changed.
+    #[inline]
+    fn count_expiring(&mut self, before: i64, after: i64) -> Done {
+        let change = i64::from(after != 0) - i64::from(before != 0);
+        if change != 0 {
+            self.server.expiring[self.db].add(self.tx, change)?;
         }
-        Ok(there)
+        Ok(())
     }
 
-    pub(crate) fn string(&mut self, key: &[u8]) -> Done<Option<(Bytes, i64)>> {
+    /// Looks a key up once and lets `f` say what it is to hold, which keeps its time, or that it stays as it is.
+    pub(crate) fn alter<T>(
+        &mut self,
+        key: &[u8],
+        f: impl FnOnce(Option<&Item>) -> Done<(Option<Value>, T)>,
+    ) -> Done<T> {
+        let now = self.now;
+        let mut f = Some(f);
+        let mut changed = false;
+        let outcome = self.server.dbs[self.db].edit(self.tx, key, |item| {
+            if item.is_some_and(|item| item.is_over(now)) {
+                return (Change::Keep, None);
+            }
+            match f.take().map(|f| f(item)) {
+                Some(Ok((Some(value), answer))) => {
+                    changed = true;
+                    let expires = item.map_or(0, |item| item.expires);
+                    (Change::Set(Item { stamp: self.server.stamp(), expires, value }), Some(Ok(answer)))
+                }
+                Some(Ok((None, answer))) => (Change::Keep, Some(Ok(answer))),
+                Some(Err(fail)) => (Change::Keep, Some(Err(fail))),
+                None => unreachable!("called once"),
+            }
+        })?;
+        self.effects.dirty += usize::from(changed);
+        match (outcome, f) {
+            (Some(answer), _) => answer,
+            (None, Some(f)) => {
+                self.remove_expired(key)?;
+                self.alter(key, f)
+            }
+            (None, None) => unreachable!("not called for a key that has expired"),
+        }
+    }
+
+    /// Removes a key and says whether it was there.
+    pub(crate) fn delete(&mut self, key: &[u8]) -> Done<bool> {
+        let now = self.now;
+        // One that has expired goes too, but it does not count.
+        let found = self.server.dbs[self.db].edit(self.tx, key, |item| match item {
+            None => (Change::Keep, None),
+            Some(item) if item.is_over(now) => (Change::Keep, Some(None)),
+            Some(item) => (Change::Remove, Some(Some(item.expires))),
+        })?;
+        match found {
+            None => Ok(false),
+            Some(None) => self.remove_expired(key).map(|()| false),
+            Some(Some(expires)) => {
+                self.count_expiring(expires, 0)?;
+                self.effects.dirty += 1;
+                Ok(true)
+            }
+        }
+    }
+
+    pub(crate) fn string(&mut self, key: &[u8]) -> Done<Option<(Text, i64)>> {
         match self.get(key)? {
             None => Ok(None),
             Some(Item { value: Value::Str(value), expires, .. }) => Ok(Some((value, expires))),
@@ -210,7 +338,7 @@ containers! {
     /// The list of a key.
     list, store_list: List(List);
     /// The hash of a key.
-    hash, store_hash: Hash(Hash);
+    hash, store_hash: Hash(Fields);
     /// The set of a key.
     set, store_set: Set(Set);
     /// The sorted set of a key.

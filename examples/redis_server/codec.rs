@@ -37,7 +37,7 @@ pub(crate) struct Splitter {
     at: usize,
     /// Words that an inline request's quotes have changed, so that they are not in the input.
     pub(crate) unquoted: Vec<Vec<u8>>,
-    inline: bool,
+    pub(crate) inline: bool,
     /// The length of the word at `at`, once its line is known.
     length: Option<usize>,
 }
@@ -147,6 +147,10 @@ fn line<'a>(input: &'a [u8], start: usize, too_long: &str) -> Result<Option<(&'a
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
+    // Most lengths are short.
+    if let [digit @ b'0'..=b'9'] = digits {
+        return Some(i64::from(digit - b'0'));
+    }
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 

@@ -2,8 +2,9 @@
 
 use optimist::dispatcher::reactor::{Ended, Io};
 
+use crate::plan::{Multi, Step};
 use crate::server::{DATABASES, Server};
-use crate::session::{Connection, Planned, stamp_of};
+use crate::session::{Connection, stamp_of};
 use crate::value::Bytes;
 
 /// PING of a connection that has subscribed: it gets a message, since that is all its client expects.
@@ -22,7 +23,6 @@ pub(crate) fn quit(connection: &mut Connection, _words: &[&[u8]], _io: &mut Io<'
 pub(crate) fn reset(connection: &mut Connection, _words: &[&[u8]], io: &mut Io<'_>) {
     crate::pubsub::forget(connection, io);
     connection.multi = None;
-    connection.multi_failed = false;
     connection.watched.clear();
     connection.db = 0;
     connection.replies = true;
@@ -108,12 +108,11 @@ fn set_name(connection: &mut Connection, name: &[u8], io: &mut Io<'_>) -> bool {
 }
 
 pub(crate) fn multi(connection: &mut Connection, _words: &[&[u8]], _io: &mut Io<'_>) {
-    if connection.multi.is_some() {
-        connection.multi_failed = true;
+    if let Some(multi) = &mut connection.multi {
+        multi.failed = true;
         connection.reply.error("ERR MULTI calls can not be nested");
     } else {
-        connection.multi = Some(Vec::new());
-        connection.multi_failed = false;
+        connection.multi = Some(Multi::default());
         connection.reply.ok();
     }
 }
@@ -128,25 +127,20 @@ pub(crate) fn discard(connection: &mut Connection, _words: &[&[u8]], _io: &mut I
 }
 
 pub(crate) fn exec(connection: &mut Connection, _words: &[&[u8]], io: &mut Io<'_>) {
-    let Some(queued) = connection.multi.take() else {
+    let Some(mut multi) = connection.multi.take() else {
         return connection.reply.error("ERR EXEC without MULTI");
     };
-    if std::mem::take(&mut connection.multi_failed) {
-        connection.watched.clear();
+    let watched = std::mem::take(&mut connection.watched);
+    if multi.failed {
         return connection.reply.error("EXECABORT Transaction discarded because of previous errors.");
     }
-    let words: Vec<Vec<&[u8]>> = queued.iter().map(|queued| queued.words.iter().map(Vec::as_slice).collect()).collect();
-    let planned: Vec<Planned<'_>> =
-        queued.iter().zip(&words).map(|(queued, words)| Planned { command: queued.command, words }).collect();
-    connection.transact(io, &planned, true, false);
-    // The answer has gone out with the event.
-    connection.reply.bytes.clear();
-    connection.watched.clear();
+    (multi.db, multi.watched) = (connection.db, watched);
+    connection.transact(io, &[Step::Exec(multi)], &[], false);
 }
 
 pub(crate) fn watch(connection: &mut Connection, words: &[&[u8]], io: &mut Io<'_>) {
-    if connection.multi.is_some() {
-        connection.multi_failed = true;
+    if let Some(multi) = &mut connection.multi {
+        multi.failed = true;
         return connection.reply.error("ERR WATCH inside MULTI is not allowed");
     }
     let (server, db, now) = (connection.server.clone(), connection.db, Server::now());
@@ -191,7 +185,7 @@ pub(crate) fn client(connection: &mut Connection, words: &[&[u8]], io: &mut Io<'
             connection.reply.ok();
         }
     } else {
-        connection.transact(io, &[Planned { command: crate::table::client(), words }], false, false);
-        connection.reply.bytes.clear();
+        let step = Step::Command { command: crate::table::client(), words: 0..words.len(), db: connection.db };
+        connection.transact(io, &[step], words, false);
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::call::{Call, Done, NOT_INTEGER, SYNTAX, error};
 use crate::numbers::{float, integer, plain};
-use crate::value::Hash;
+use crate::value::Fields;
 
-fn load(call: &mut Call<'_, '_>) -> Done<Hash> {
-    Ok(call.hash(call.args[1])?.map_or_else(Hash::default, |(hash, _)| hash))
+fn load(call: &mut Call<'_, '_>) -> Done<Fields> {
+    Ok(call.hash(call.args[1])?.map_or_else(Fields::default, |(hash, _)| hash))
 }
 
 fn set_fields(call: &mut Call<'_, '_>, name: &str) -> Done<usize> {

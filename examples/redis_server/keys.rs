@@ -4,7 +4,7 @@ use crate::call::{Call, Done, SYNTAX, error};
 use crate::glob::matches;
 use crate::server::DATABASES;
 use crate::strings::expiry;
-use crate::value::{Bytes, Table, Value};
+use crate::value::{Bytes, Key, Table, Text, Value};
 
 pub(crate) fn del(call: &mut Call<'_, '_>) -> Done {
     let mut count = 0;
@@ -159,7 +159,7 @@ pub(crate) fn dbsize(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn keys(call: &mut Call<'_, '_>) -> Done {
     let pattern = call.args[1];
     let now = call.now;
-    let mut found: Vec<Bytes> = Vec::new();
+    let mut found: Vec<Key> = Vec::new();
     let mut cursor = 0;
     loop {
         cursor = call.server.dbs[call.db].scan(call.tx, cursor, usize::MAX, |key, item| {
@@ -182,7 +182,7 @@ pub(crate) fn randomkey(call: &mut Call<'_, '_>) -> Done {
     // From somewhere to the end, and if there is nothing, from the beginning.
     for _ in 0..2 {
         loop {
-            let mut found: Vec<Bytes> = Vec::new();
+            let mut found: Vec<Key> = Vec::new();
             cursor = call.server.dbs[call.db].scan(call.tx, cursor, 1, |key, item| {
                 if item.expires == 0 || item.expires > now {
                     found.push(key.clone());
@@ -202,7 +202,7 @@ pub(crate) fn randomkey(call: &mut Call<'_, '_>) -> Done {
 }
 
 fn clear(call: &mut Call<'_, '_>, db: usize) -> Done {
-    call.server.dbs[db].clear(call.tx)?;
+    call.server.clear(call.tx, db)?;
     call.effects.dirty += 1;
     Ok(())
 }
@@ -224,7 +224,10 @@ pub(crate) fn flushdb(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn flushall(call: &mut Call<'_, '_>) -> Done {
     check_flush(call)?;
-    (0..DATABASES).try_for_each(|db| clear(call, db))?;
+    for number in 0..DATABASES {
+        let db = call.server.database(call.tx, number)?;
+        clear(call, db)?;
+    }
     call.reply.ok();
     Ok(())
 }
@@ -375,7 +378,7 @@ fn scan_options<'a>(call: &Call<'a, '_>, at: usize, keys: bool) -> Done<Scan<'a>
 pub(crate) fn scan(call: &mut Call<'_, '_>) -> Done {
     let options = scan_options(call, 1, true)?;
     let now = call.now;
-    let mut found: Vec<Bytes> = Vec::new();
+    let mut found: Vec<Key> = Vec::new();
     let cursor = call.server.dbs[call.db].scan(call.tx, options.cursor, options.count, |key, item| {
         let fits = options.pattern.is_none_or(|pattern| matches(pattern, key));
         let is_kind = options.kind.as_deref().is_none_or(|kind| item.value.kind() == kind);
@@ -471,19 +474,22 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
         }
         at += 1;
     }
-    let mut elements: Vec<Bytes> = match call.get(key)?.map(|item| item.value) {
+    let item = call.get(key)?;
+    let mut elements: Vec<&Bytes> = match item.as_ref().map(|item| &item.value) {
         None => Vec::new(),
-        Some(Value::List(list)) => list.iter().cloned().collect(),
-        Some(Value::Set(set)) => set.keys().cloned().collect(),
-        Some(Value::ZSet(zset)) => zset.order.iter().map(|(_, member)| member.clone()).collect(),
-        Some(_) => return error("WRONGTYPE Operation against a key holding the wrong kind of value"),
+        Some(Value::List(list)) => list.iter().collect(),
+        Some(Value::Set(set)) => set.keys().collect(),
+        Some(Value::ZSet(zset)) => zset.order.iter().map(|(_, member)| member).collect(),
+        Some(_) => return error(crate::call::WRONG_TYPE),
     };
     let sorts = by.is_none_or(|pattern| pattern.contains(&b'*'));
-    if sorts {
+    if sorts && by.is_none() && !alpha {
+        elements = by_number(elements, descending)?;
+    } else if sorts {
         let mut keyed = Vec::with_capacity(elements.len());
         for element in elements {
             let weight = match by {
-                Some(pattern) => look_up(call, pattern, &element)?,
+                Some(pattern) => look_up(call, pattern, element)?,
                 None => Some(element.clone()),
             };
             let number = if alpha {
@@ -491,16 +497,15 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
             } else {
                 match weight.as_ref().map_or(Some(0.0), |weight| crate::numbers::float(weight)) {
                     Some(number) => number,
-                    None => return error("ERR One or more scores can't be converted into double"),
+                    None => return error(NO_SCORES),
                 }
             };
             keyed.push((number, weight, element));
         }
-        keyed.sort_by(|a, b| {
+        keyed.sort_unstable_by(|a, b| {
             let order = if alpha { a.1.cmp(&b.1) } else { a.0.total_cmp(&b.0) };
             // Equal weights are ordered by the elements themselves, so that the result is always the same.
-            let order =
-                order.then_with(|| if by.is_some() || !alpha { a.2.cmp(&b.2) } else { std::cmp::Ordering::Equal });
+            let order = order.then_with(|| a.2.cmp(b.2));
             if descending { order.reverse() } else { order }
         });
         elements = keyed.into_iter().map(|(_, _, element)| element).collect();
@@ -512,13 +517,18 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         elements = elements.into_iter().skip(skip).take(count).collect();
     }
+    if gets.is_empty() && target.is_none() {
+        call.reply.array(elements.len());
+        elements.iter().for_each(|element| call.reply.bulk(element));
+        return Ok(());
+    }
     let mut results: Vec<Option<Bytes>> = Vec::new();
     for element in elements {
         if gets.is_empty() {
-            results.push(Some(element));
+            results.push(Some(element.clone()));
         } else {
             for pattern in &gets {
-                results.push(if *pattern == b"#" { Some(element.clone()) } else { look_up(call, pattern, &element)? });
+                results.push(if *pattern == b"#" { Some(element.clone()) } else { look_up(call, pattern, element)? });
             }
         }
     }
@@ -544,6 +554,24 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
     Ok(())
 }
 
+const NO_SCORES: &str = "ERR One or more scores can't be converted into double";
+
+/// Sorts elements as the numbers that they are; equal numbers as text.
+fn by_number(elements: Vec<&Bytes>, descending: bool) -> Done<Vec<&Bytes>> {
+    let mut keyed = Vec::with_capacity(elements.len());
+    for element in elements {
+        let Some(number) = crate::numbers::float(element) else { return error(NO_SCORES) };
+        // The bits of a number, so arranged that integers compare as the numbers do.
+        let bits = number.to_bits() as i64;
+        keyed.push((bits ^ (((bits >> 63) as u64) >> 1) as i64, element));
+    }
+    keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)));
+    if descending {
+        keyed.reverse();
+    }
+    Ok(keyed.into_iter().map(|(_, element)| element).collect())
+}
+
 /// The string, or with `->` the hash field, that a pattern means for an element.
 fn look_up(call: &mut Call<'_, '_>, pattern: &[u8], element: &[u8]) -> Done<Option<Bytes>> {
     let Some(star) = pattern.iter().position(|byte| *byte == b'*') else { return Ok(None) };
@@ -555,7 +583,7 @@ fn look_up(call: &mut Call<'_, '_>, pattern: &[u8], element: &[u8]) -> Done<Opti
     };
     let key = [before, element, rest].concat();
     Ok(match (call.get(&key)?.map(|item| item.value), field) {
-        (Some(Value::Str(value)), None) => Some(value),
+        (Some(Value::Str(value)), None) => Some(value.to_bytes()),
         (Some(Value::Hash(hash)), Some(field)) => hash.get(field).cloned(),
         _ => None,
     })
@@ -568,7 +596,7 @@ pub(crate) fn dump(call: &mut Call<'_, '_>) -> Done {
         return Ok(());
     };
     let (letter, parts): (u8, Vec<Bytes>) = match &item.value {
-        Value::Str(value) => (b's', vec![value.clone()]),
+        Value::Str(value) => (b's', vec![value.to_bytes()]),
         Value::List(list) => (b'l', list.iter().cloned().collect()),
         Value::Hash(hash) => (b'h', hash.iter().flat_map(|(field, value)| [field.clone(), value.clone()]).collect()),
         Value::Set(set) => (b't', set.keys().cloned().collect()),
@@ -599,7 +627,7 @@ fn undump(bytes: &[u8]) -> Option<Value> {
     splitter.split(rest, crate::codec::MAX_BULK).ok()?;
     let parts = splitter.arguments(rest);
     Some(match letter {
-        b's' => Value::Str((*parts.first()?).into()),
+        b's' => Value::Str(Text::new(parts.first()?)),
         b'l' => Value::List(parts.iter().map(|part| Bytes::from(*part)).collect()),
         b't' => {
             let mut set = crate::value::Set::default();
@@ -607,7 +635,7 @@ fn undump(bytes: &[u8]) -> Option<Value> {
             Value::Set(set)
         }
         b'h' => {
-            let mut hash = crate::value::Hash::default();
+            let mut hash = crate::value::Fields::default();
             parts.chunks_exact(2).for_each(|pair| _ = hash.insert(pair[0], pair[1].into()));
             Value::Hash(hash)
         }

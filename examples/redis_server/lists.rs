@@ -1,6 +1,7 @@
 //! Lists, and the commands that wait for one to have something.
 
 use crate::call::{Call, Done, Fail, SYNTAX, error};
+use crate::several::pops;
 use crate::strings::span;
 use crate::value::{Bytes, List};
 
@@ -41,7 +42,7 @@ impl Side {
 }
 
 fn load(call: &mut Call<'_, '_>) -> Done<List> {
-    Ok(call.list(call.args[1])?.map_or_else(List::new, |(list, _)| list))
+    Ok(call.list(call.args[1])?.map_or_else(List::default, |(list, _)| list))
 }
 
 fn push(call: &mut Call<'_, '_>, side: Side, only_if_there: bool) -> Done {
@@ -173,10 +174,9 @@ pub(crate) fn lset(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn ltrim(call: &mut Call<'_, '_>) -> Done {
     let key = call.args[1];
     let (start, end) = (call.integer(2)?, call.integer(3)?);
-    if let Some((list, expires)) = call.list(key)? {
+    if let Some((mut list, expires)) = call.list(key)? {
         let range = span(start, end, list.len());
-        let mut list = list;
-        let kept = list.slice(range);
+        let kept = list.slice(range).into();
         call.notify('l', "ltrim", key)?;
         call.store_list(key, kept, expires)?;
     }
@@ -352,7 +352,10 @@ pub(crate) fn blmove(call: &mut Call<'_, '_>) -> Done {
     let (from, to) = (Side::of(call, 3)?, Side::of(call, 4)?);
     check_timeout(call, 5)?;
     match shift(call, from, to)? {
-        Some(value) => Ok(call.reply.bulk(&value)),
+        Some(value) => {
+            call.reply.bulk(&value);
+            Ok(())
+        }
         None => Err(Fail::Block),
     }
 }
@@ -360,7 +363,10 @@ pub(crate) fn blmove(call: &mut Call<'_, '_>) -> Done {
 pub(crate) fn brpoplpush(call: &mut Call<'_, '_>) -> Done {
     check_timeout(call, 3)?;
     match shift(call, Side::Right, Side::Left)? {
-        Some(value) => Ok(call.reply.bulk(&value)),
+        Some(value) => {
+            call.reply.bulk(&value);
+            Ok(())
+        }
         None => Err(Fail::Block),
     }
 }
@@ -389,27 +395,10 @@ pub(crate) fn brpop(call: &mut Call<'_, '_>) -> Done {
 
 /// LMPOP and BLMPOP: true if a list had something.
 fn pop_several(call: &mut Call<'_, '_>, at: usize) -> Done<bool> {
-    let (keys, mut at) = crate::sets::counted_keys(call, at).or_else(|fail| match fail {
-        Fail::Error(text) if text.contains("Number of keys") => error(SYNTAX),
-        other => Err(other),
-    })?;
-    if at >= call.args.len() {
-        return error(SYNTAX);
-    }
-    let side = Side::of(call, at)?;
-    at += 1;
-    let mut count = 1;
-    if at < call.args.len() {
-        if !call.is(at, "COUNT") || at + 2 != call.args.len() {
-            return error(SYNTAX);
-        }
-        count = match call.integer(at + 1) {
-            Ok(count @ 1..) => count as usize,
-            _ => return error("ERR count should be greater than 0"),
-        };
-    }
-    for key in keys {
-        let taken = take(call, key, side, count)?;
+    let pops = pops(call, at, ["LEFT", "RIGHT"])?;
+    let side = if pops.second { Side::Right } else { Side::Left };
+    for key in pops.keys {
+        let taken = take(call, key, side, pops.count)?;
         if !taken.is_empty() {
             call.reply.array(2);
             call.reply.bulk(key);

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use optimist::dispatcher::Output;
 use optimist::dispatcher::reactor::{Ended, Io};
@@ -18,7 +19,7 @@ use optimist::stm::{Abort, Interrupt, Tx};
 use crate::call::{Call, Effects, Fail, append_command};
 use crate::codec::{MAX_BULK, Split, Splitter};
 use crate::reply::Reply;
-use crate::server::{DATABASES, Server};
+use crate::server::Server;
 use crate::session::Client;
 use crate::table::Run;
 use crate::value::Bytes;
@@ -87,7 +88,7 @@ fn whole_entries(bytes: &[u8]) -> usize {
 ///
 /// # Errors
 /// If it contains something that is no command.
-pub(crate) fn replay(server: &Server, bytes: &[u8]) -> Result<usize, String> {
+pub(crate) fn replay(server: &Arc<Server>, bytes: &[u8]) -> Result<usize, String> {
     let mut splitter = Splitter::default();
     let (mut at, mut entries) = (0, 0);
     let mut pending: Option<Vec<Vec<Vec<u8>>>> = None;
@@ -113,7 +114,7 @@ pub(crate) fn replay(server: &Server, bytes: &[u8]) -> Result<usize, String> {
     Ok(entries)
 }
 
-fn apply(server: &Server, client: &Arc<Client>, entry: &[Vec<Vec<u8>>]) -> Result<(), String> {
+fn apply(server: &Arc<Server>, client: &Arc<Client>, entry: &[Vec<Vec<u8>>]) -> Result<(), String> {
     let mut effects = Effects::default();
     let mut failure = None;
     optimist::atomically(|tx: &mut Tx<'_>| {
@@ -174,19 +175,36 @@ pub(crate) fn settle(server: &Server) {
     }
 }
 
+/// Empties databases that were put aside, for a moment. Says whether there is more to do.
+pub(crate) fn tidy(server: &Arc<Server>, io: &mut Io<'_>) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < TIDYING {
+        if !matches!(io.event(|ev| Ok(server.tidy(ev)?)), Ended::Committed(true)) {
+            return false;
+        }
+    }
+    true
+}
+
+/// How long emptying a database may keep the connections of a thread waiting.
+const TIDYING: Duration = Duration::from_millis(1);
+
 /// Removes a key if it has expired.
-pub(crate) fn expire(server: &Server, io: &mut Io<'_>, when: i64, db: usize, key: &Bytes) {
+pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize, key: &Bytes) {
     let now = Server::now();
     let mut effects = Effects::default();
     let mut reply = Reply::default();
     let client = Arc::new(Client::internal());
     let ended = io.event(|ev| {
         effects.clear();
+        // One that was put aside is emptied anyway.
+        let Some(number) = server.number(ev, db)? else { return Ok(false) };
         let due = server.dbs[db].with(ev, &**key, |item| item.expires != 0 && item.expires <= now.max(when))?;
         if due != Some(true) {
             return Ok(false);
         }
         server.dbs[db].remove(ev, &**key)?;
+        server.expiring[db].add(ev, -1)?;
         append_command(&mut effects.log, &[b"DEL", key]);
         effects.logged = 1;
         let mut call = Call {
@@ -200,17 +218,12 @@ pub(crate) fn expire(server: &Server, io: &mut Io<'_>, when: i64, db: usize, key
             now,
             own_log: false,
         };
-        match call.notify('x', "expired", key) {
-            Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
-            Err(_) | Ok(()) => {}
+        if let Err(Fail::Abort(abort)) = call.notify('x', "expired", key) {
+            return Err(Interrupt::Abort(abort));
         }
-        let mut number = db;
-        for other in 0..DATABASES {
-            if server.database(ev, other)? == db {
-                number = other;
-            }
-        }
-        crate::session::release(ev, server, &mut effects, number)?;
+        effects.select(0, number, &mut 0);
+        effects.enclose(0, 0);
+        crate::session::release(ev, server, &mut effects)?;
         Ok(true)
     });
     if let Ended::Committed(true) = ended {

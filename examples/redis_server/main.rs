@@ -6,14 +6,22 @@
 //!
 //! Every command, and every EXEC, is one event: a transaction over the keyspace, run by whichever thread has the connection. Commands
 //! on different keys run side by side; those that meet are repeated until the result is as if they had run one after the other. Replies,
-//! messages to subscribers and lines of the log leave when the event commits.
+//! messages to subscribers and lines of the log leave when the event commits. Small commands that arrive together share an event (`plan`).
+//!
+//! Handlers of one's own are written in the flowgraph language (`scripts`), and are as atomic as a command:
+//!
+//! ```text
+//! redis-cli EVAL 'fn run(keys, args) { return call("INCRBY", keys[0], args[0]) }' 1 counter 5
+//! ```
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `codec`, `reply`, `numbers`, `glob` | the protocol and its texts |
 //! | `value` | what keys hold |
-//! | `server`, `session`, `call` | what all connections share; one connection; one command |
+//! | `server`, `session`, `plan`, `call` | what all connections share; one connection; what has arrived from it; one command |
 //! | `table` | the one table of commands |
+//! | `scripts` | EVAL and libraries, in the flowgraph language |
+//! | `several` | what commands on several keys have in common |
 //! | `strings`, `hashes`, `lists`, `sets`, `sorted_sets`, `keys`, `pubsub`, `connection`, `admin` | the commands, by family |
 //! | `log` | the append-only file, replayed at the start |
 
@@ -27,11 +35,14 @@ mod keys;
 mod lists;
 mod log;
 mod numbers;
+mod plan;
 mod pubsub;
 mod reply;
+mod scripts;
 mod server;
 mod session;
 mod sets;
+mod several;
 mod sorted_sets;
 mod strings;
 mod table;
@@ -55,6 +66,10 @@ use optimist::stm::TVar;
 use server::Server;
 use session::{Client, Connection};
 use value::Bytes;
+
+/// Values are made on one thread and freed on another all the time, which this allocator takes no lock for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The version that clients are told: that of the protocol's reference whose commands are served.
 pub(crate) const VERSION: &str = "7.2.4";
@@ -100,6 +115,7 @@ impl Service for Redis {
             since: Instant::now(),
             blocked: AtomicBool::new(false),
             unblock: TVar::new(0),
+            position: TVar::new(0),
         });
         let (server, entry) = (self.server.clone(), client.clone());
         optimist::atomically(|tx| server.clients.insert(tx, entry.id, entry.clone()).map(drop));
@@ -124,6 +140,12 @@ impl Service for Redis {
             })
         {
             log::expire(&self.server, io, when, db, &key);
+        }
+        if io.thread() == 0 {
+            self.server.config.look_at_memory();
+            if log::tidy(&self.server, io) {
+                return Some(Instant::now() + TICK / 20);
+            }
         }
         Some(Instant::now() + TICK)
     }

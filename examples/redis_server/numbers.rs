@@ -29,11 +29,20 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     if !digits.iter().all(u8::is_ascii_digit) || (first == b'0' && (digits.len() > 1 || text.len() > 1)) {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    if digits.len() > 18 {
+        // It may be too large.
+        return std::str::from_utf8(text).ok()?.parse().ok();
+    }
+    let number = digits.iter().fold(0, |number, digit| 10 * number + i64::from(digit - b'0'));
+    Some(if digits.len() < text.len() { -number } else { number })
 }
 
 /// A floating-point number, infinities included.
 pub(crate) fn float(text: &[u8]) -> Option<f64> {
+    // Most are integers, which are read faster.
+    if let Some(number) = integer(text) {
+        return Some(number as f64);
+    }
     let text = std::str::from_utf8(text).ok()?;
     if text.is_empty() || text.starts_with(|c: char| c.is_ascii_whitespace()) || text.len() > 400 {
         return None;

@@ -169,6 +169,8 @@ fn unsubscribe(connection: &mut Connection, words: &[&[u8]], io: &mut Io<'_>, pa
         connection.reply.bulk(&name);
         connection.reply.integer(count as i64);
     }
+    // These are no replies but messages, so they come even to a client that wants no replies.
+    connection.deliver(io, true);
 }
 
 fn leave(connection: &Connection, io: &mut Io<'_>, name: &Bytes, patterns: bool) {

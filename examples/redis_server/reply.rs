@@ -39,7 +39,12 @@ impl Reply {
     }
 
     pub(crate) fn bulk(&mut self, bytes: &[u8]) {
-        self.head(b'$', bytes.len() as i64);
+        self.bytes.reserve(bytes.len() + 16);
+        if bytes.len() < 10 {
+            self.bytes.extend_from_slice(&[b'$', b'0' + bytes.len() as u8, b'\r', b'\n']);
+        } else {
+            self.head(b'$', bytes.len() as i64);
+        }
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(b"\r\n");
     }

@@ -7,26 +7,40 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use optimist::dispatcher::Output;
-use optimist::stm::collections::TMap;
+use optimist::stm::collections::{Change, TCounter, TMap};
 use optimist::stm::{Result, TVar, Tx};
 
 use crate::pubsub::Subscriptions;
+use crate::scripts::{Libraries, Script};
 use crate::session::Client;
-use crate::value::{Bytes, Item};
+use crate::value::{Bytes, Item, Key};
 
 /// A database: every key an object of its own, so commands on different keys never meet.
-pub(crate) type Database = TMap<Bytes, Item, foldhash::fast::RandomState>;
+pub(crate) type Database = TMap<Key, Item, foldhash::fast::RandomState>;
 
 /// How many databases there are.
 pub(crate) const DATABASES: usize = 16;
 
+/// How many keys are freed at once of a database that was put aside.
+const TIDIED: usize = 200;
+
 pub(crate) struct Server {
+    /// Two for each number's database: that `n` and `n + 16` are a pair lets one be emptied at leisure while the other is in use.
     pub(crate) dbs: Vec<Database>,
-    /// Which database is behind which number, four bits each. SWAPDB changes it, everybody else reads it.
+    /// How many keys of each have a time.
+    pub(crate) expiring: Vec<TCounter>,
+    /// Which pair of databases is behind which number, four bits each. SWAPDB changes it, everybody else reads it.
     order: TVar<u64>,
+    /// Of each pair, a bit that says that the second is in use, and one, 16 higher, that says that the other has yet to be emptied.
+    halves: TVar<u64>,
+    /// How far the database that is being emptied has been scanned.
+    tidied: TVar<u64>,
     pub(crate) config: Config,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) clients: TMap<u64, Arc<Client>>,
+    /// Scripts by their SHA-1.
+    pub(crate) scripts: TMap<Bytes, Arc<Script>>,
+    pub(crate) libraries: TVar<Libraries>,
     pub(crate) blocked: AtomicUsize,
     pub(crate) log: Option<Output>,
     /// The log could not be written.
@@ -51,11 +65,16 @@ impl Server {
     pub(crate) fn new(port: u16, threads: usize, log: Option<Output>) -> Self {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
         Server {
-            dbs: (0..DATABASES).map(|_| Database::default()).collect(),
+            dbs: (0..2 * DATABASES).map(|_| Database::default()).collect(),
+            expiring: (0..2 * DATABASES).map(|_| TCounter::new(0)).collect(),
             order: TVar::new(0xFEDC_BA98_7654_3210),
+            halves: TVar::new(0),
+            tidied: TVar::new(0),
             config: Config::default(),
             subscriptions: Subscriptions::default(),
             clients: TMap::new(),
+            scripts: TMap::new(),
+            libraries: TVar::new(Libraries::default()),
             blocked: AtomicUsize::new(0),
             log,
             log_broken: AtomicBool::new(false),
@@ -72,7 +91,53 @@ impl Server {
 
     /// The database behind a number.
     pub(crate) fn database(&self, tx: &mut Tx<'_>, number: usize) -> Result<usize> {
-        Ok((self.order.get(tx)? >> (4 * number)) as usize & 15)
+        let pair = (self.order.get(tx)? >> (4 * number)) as usize & 15;
+        Ok(pair + DATABASES * (self.halves.get(tx)? >> pair & 1) as usize)
+    }
+
+    /// The number of a database, if it is in use.
+    pub(crate) fn number(&self, tx: &mut Tx<'_>, db: usize) -> Result<Option<usize>> {
+        for number in 0..DATABASES {
+            if self.database(tx, number)? == db {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Empties a database: it is put aside, and another taken into use. Only if that one has yet to be emptied itself, it takes long.
+    pub(crate) fn clear(&self, tx: &mut Tx<'_>, db: usize) -> Result<()> {
+        let (pair, halves) = (db % DATABASES, self.halves.get(tx)?);
+        if halves >> (pair + DATABASES) & 1 == 0 {
+            return self.halves.set(tx, halves ^ (1 | 1 << DATABASES) << pair);
+        }
+        self.dbs[db].clear(tx)?;
+        self.expiring[db].set(tx, 0)
+    }
+
+    /// Takes a few keys out of a database that was put aside, and says whether there was one.
+    pub(crate) fn tidy(&self, tx: &mut Tx<'_>) -> Result<bool> {
+        let halves = self.halves.get(tx)?;
+        let aside = halves >> DATABASES;
+        if aside == 0 {
+            return Ok(false);
+        }
+        let pair = aside.trailing_zeros() as usize;
+        let db = pair + DATABASES * (halves >> pair & 1 ^ 1) as usize;
+        let mut keys = Vec::new();
+        let cursor = self.tidied.get(tx)?;
+        let cursor = self.dbs[db].scan(tx, cursor, TIDIED, |key, _| keys.push(key.clone()))?;
+        for key in &keys {
+            self.dbs[db].edit(tx, &**key, |_| (Change::Remove, ()))?;
+        }
+        self.tidied.set(tx, cursor)?;
+        if cursor == 0 {
+            // What is left is the map's own structure.
+            self.dbs[db].clear(tx)?;
+            self.expiring[db].set(tx, 0)?;
+            self.halves.set(tx, halves ^ 1 << (pair + DATABASES))?;
+        }
+        Ok(true)
     }
 
     /// Exchanges two numbers' databases.
@@ -111,6 +176,10 @@ pub(crate) struct Config {
     notify: AtomicU32,
     pub(crate) max_bulk: AtomicU64,
     pub(crate) fsync: AtomicBool,
+    /// `maxmemory`, 0 for none.
+    max_memory: AtomicU64,
+    /// Whether the process takes more than that.
+    pub(crate) over_memory: AtomicBool,
 }
 
 /// Names and values at the start. Settings that have two names appear under both.
@@ -176,6 +245,8 @@ impl Default for Config {
             notify: AtomicU32::new(0),
             max_bulk: AtomicU64::new(crate::codec::MAX_BULK as u64),
             fsync: AtomicBool::new(false),
+            max_memory: AtomicU64::new(0),
+            over_memory: AtomicBool::new(false),
         }
     }
 }
@@ -213,11 +284,24 @@ impl Config {
         Ok(value.to_owned())
     }
 
+    /// Finds out whether there is more memory in use than may be. Called from time to time.
+    pub(crate) fn look_at_memory(&self) {
+        let limit = self.max_memory.load(Ordering::Relaxed);
+        let over = limit != 0 && crate::admin::resident() > limit;
+        if self.over_memory.load(Ordering::Relaxed) != over {
+            self.over_memory.store(over, Ordering::Relaxed);
+        }
+    }
+
     /// Sets what is kept beside the text. Called when the event that changed it has committed.
     pub(crate) fn apply(&self, name: &str, value: &str) {
         match name {
             "notify-keyspace-events" => self.notify.store(flags(value).unwrap_or(0), Ordering::Relaxed),
             "proto-max-bulk-len" => self.max_bulk.store(value.parse().unwrap_or(u64::MAX), Ordering::Relaxed),
+            "maxmemory" => {
+                self.max_memory.store(value.parse().unwrap_or(0), Ordering::Relaxed);
+                self.look_at_memory();
+            }
             "appendfsync" => self.fsync.store(value == "always", Ordering::Relaxed),
             _ => {}
         }
@@ -280,6 +364,34 @@ mod tests {
         assert_eq!(look(), [15, 9, 0]);
         optimist::atomically(|tx| server.swap(tx, 9, 9));
         assert_eq!(look(), [15, 9, 0]);
+    }
+
+    #[test]
+    fn flushed_databases_are_emptied_later() {
+        let server = Server::new(0, 1, None);
+        let set = |db: usize, key: &str| {
+            let item = Item { stamp: 1, expires: 0, value: crate::value::Value::Str(crate::value::Text::default()) };
+            optimist::atomically(|tx| server.dbs[db].insert(tx, key.as_bytes().into(), item.clone()).map(drop));
+        };
+        let state = || {
+            optimist::atomically(|tx| {
+                let db = server.database(tx, 3)?;
+                Ok((db, server.dbs[3].len(tx)?, server.dbs[19].len(tx)?, server.number(tx, 3)?, server.number(tx, 19)?))
+            })
+        };
+        (0..1000).for_each(|n| set(3, &format!("k{n}")));
+        optimist::atomically(|tx| server.clear(tx, 3));
+        assert_eq!(state(), (19, 1000, 0, None, Some(3)));
+        set(19, "new");
+        // Once more, before the first has been emptied.
+        assert!(optimist::atomically(|tx| server.tidy(tx)));
+        optimist::atomically(|tx| server.clear(tx, 19));
+        assert_eq!((state().0, state().2), (19, 0));
+        set(19, "newer");
+        while optimist::atomically(|tx| server.tidy(tx)) {}
+        assert_eq!(state(), (19, 0, 1, None, Some(3)));
+        optimist::atomically(|tx| server.clear(tx, 19));
+        assert_eq!(state(), (3, 0, 1, Some(3), None));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! A connection: splits its input into commands, runs each as an event, and keeps what belongs to the connection alone.
+//! A connection: splits its input into commands, runs them as events, and keeps what belongs to the connection alone.
 //!
-//! MULTI only collects; EXEC is one event. What a blocked command waits for is whatever it has read; it is run again, from the same
+//! MULTI only collects; EXEC is part of one event. What a blocked command waits for is whatever it has read; it is run again, from the same
 //! bytes, when that changes.
 
 use std::collections::BTreeSet;
@@ -12,8 +12,9 @@ use optimist::dispatcher::reactor::{Ended, Io, Next, Outbox, Session};
 use optimist::dispatcher::{Event, EventResult, Interrupt};
 use optimist::stm::{Abort, TVar, Tx};
 
-use crate::call::{Call, Effects, Fail, append_command};
-use crate::codec::{Split, Splitter};
+use crate::call::{Call, Effects, Fail};
+use crate::codec::{Malformed, Split, Splitter};
+use crate::plan::{Multi, REPLIES, Step, TOGETHER, recycle};
 use crate::reply::Reply;
 use crate::server::Server;
 use crate::table::{Command, Run, flags};
@@ -31,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) blocked: AtomicBool,
     /// Set by CLIENT UNBLOCK: 1 for a timeout, 2 for an error.
     pub(crate) unblock: TVar<u64>,
+    /// How many commands of the script that runs are not taken back.
+    pub(crate) position: TVar<u64>,
 }
 
 impl Client {
@@ -44,6 +47,7 @@ impl Client {
             since: Instant::now(),
             blocked: AtomicBool::new(false),
             unblock: TVar::new(0),
+            position: TVar::new(0),
         }
     }
 }
@@ -56,10 +60,7 @@ pub(crate) struct Connection {
     pub(crate) reply: Reply,
     effects: Effects,
     pub(crate) db: usize,
-    /// The commands since MULTI.
-    pub(crate) multi: Option<Vec<Queued>>,
-    /// A command could not be queued, so EXEC must fail.
-    pub(crate) multi_failed: bool,
+    pub(crate) multi: Option<Multi>,
     pub(crate) watched: Vec<(usize, Bytes, u64)>,
     pub(crate) channels: BTreeSet<Bytes>,
     pub(crate) patterns: BTreeSet<Bytes>,
@@ -69,18 +70,12 @@ pub(crate) struct Connection {
     /// CLIENT REPLY: whether replies are sent, and whether the next one is.
     pub(crate) replies: bool,
     pub(crate) skip: bool,
-}
-
-/// A command queued by MULTI.
-pub(crate) struct Queued {
-    pub(crate) command: &'static Command,
-    pub(crate) words: Vec<Vec<u8>>,
-}
-
-/// A command about to run.
-pub(crate) struct Planned<'a> {
-    pub(crate) command: &'static Command,
-    pub(crate) words: &'a [&'a [u8]],
+    /// How many steps the next event may have: one after a conflict, more with every event without.
+    together: usize,
+    /// Memory that is used again.
+    steps: Vec<Step>,
+    words: Vec<&'static [u8]>,
+    spare: Vec<Multi>,
 }
 
 impl Connection {
@@ -94,7 +89,6 @@ impl Connection {
             effects: Effects::default(),
             db: 0,
             multi: None,
-            multi_failed: false,
             watched: Vec::new(),
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
@@ -102,6 +96,10 @@ impl Connection {
             closing: false,
             replies: true,
             skip: false,
+            together: TOGETHER,
+            steps: Vec::new(),
+            words: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -109,180 +107,156 @@ impl Connection {
         !self.channels.is_empty() || !self.patterns.is_empty()
     }
 
-    /// Sends what has been written to `reply` in an event of its own.
+    /// Sends what has been written to `reply`, in an event of its own, unless the client wants no reply.
     pub(crate) fn send(&mut self, io: &mut Io<'_>) {
         if !self.reply.bytes.is_empty() {
-            let bytes = std::mem::take(&mut self.reply.bytes);
-            if self.replies
-                && let Ended::Failed(_) | Ended::Panicked(_) = io.event(|ev| ev.send(&self.outbox, &bytes))
-            {
-                // It cannot be told, so it is closed.
-                self.closing = true;
-            }
-            self.reply.bytes = bytes;
-            self.reply.bytes.clear();
+            let wanted = self.replies && !std::mem::take(&mut self.skip);
+            self.deliver(io, wanted);
         }
     }
 
-    /// Runs commands as one event. None if they wait for a change.
-    pub(crate) fn transact(
-        &mut self,
-        io: &mut Io<'_>,
-        commands: &[Planned<'_>],
-        exec: bool,
-        timed_out: bool,
-    ) -> Option<()> {
+    /// Sends what has been written to `reply`, if it is `wanted`, and clears it.
+    pub(crate) fn deliver(&mut self, io: &mut Io<'_>, wanted: bool) {
+        if wanted && let Ended::Failed(_) | Ended::Panicked(_) = io.event(|ev| ev.send(&self.outbox, &self.reply.bytes))
+        {
+            // It cannot be told, so it is closed.
+            self.closing = true;
+        }
+        self.reply.bytes.clear();
+    }
+
+    /// Runs steps, in as few events as may be. None if there is only one and it waits for a change.
+    pub(crate) fn transact(&mut self, io: &mut Io<'_>, steps: &[Step], words: &[&[u8]], timed_out: bool) -> Option<()> {
         let now = Server::now();
         let replies = self.replies && !self.skip;
         // A key that has another type by now is none that a blocked command waits for.
         let waits = self.deadline.is_some();
-        let Connection { server, client, reply, effects, db, watched, outbox, .. } = self;
-        let (server, client) = (&**server, &*client);
-        let mut block = None;
-        let mut selected = *db;
-        let ended = io.event(|ev| {
-            reply.bytes.clear();
-            effects.clear();
-            selected = *db;
-            if exec {
-                for (db, key, stamp) in &*watched {
-                    if stamp_of(server, ev, *db, key, now)? != *stamp {
-                        reply.null_array();
-                        return if replies { ev.send(outbox, &reply.bytes) } else { Ok(()) };
+        let mut first = 0;
+        while first < steps.len() {
+            let Connection { server, client, reply, effects, db, outbox, together, .. } = self;
+            let mut scene = Scene { server, client, now, timed_out, waits, block: None, selected: *db };
+            let mut end = steps.len().min(first + *together);
+            let mut attempts = 0;
+            let ended = io.event(|ev| {
+                attempts += 1;
+                if attempts > 1 {
+                    end = first + 1;
+                    crate::scripts::end(false);
+                }
+                reply.bytes.clear();
+                effects.clear();
+                scene.fetch(ev, &steps[first..end], words)?;
+                for (at, step) in steps[first..end].iter().enumerate() {
+                    scene.run(ev, step, words, reply, effects)?;
+                    if reply.bytes.len() > REPLIES {
+                        end = first + at + 1;
+                        break;
                     }
                 }
-                reply.array(commands.len());
-            }
-            for Planned { command, words } in commands {
-                if exec && command.name == "select" {
-                    // The one command that changes the connection from within a transaction.
-                    match words.get(1).and_then(|word| crate::numbers::integer(word)) {
-                        Some(number @ 0..16) => {
-                            selected = number as usize;
-                            reply.ok();
-                        }
-                        _ => reply.error("ERR DB index is out of range"),
-                    }
-                    continue;
+                // Messages come after the replies, also to whoever has published them.
+                if replies {
+                    ev.send(outbox, &reply.bytes)?;
                 }
-                let run = match command.run {
-                    Run::Event(run) => run,
-                    Run::Session(_) if command.name == "client" => crate::admin::client,
-                    Run::Session(_) => {
-                        // What is left is UNWATCH, which EXEC does in any case.
-                        reply.ok();
-                        continue;
-                    }
-                };
-                let start = reply.bytes.len();
-                let dirty = effects.dirty;
-                let db = server.database(ev, selected)?;
-                let mut call =
-                    Call { tx: ev.tx(), args: words, reply, server, effects, client, db, now, own_log: false };
-                let done = match run(&mut call) {
-                    Err(Fail::Error(text)) if waits && text.starts_with("WRONGTYPE") => Err(Fail::Block),
-                    done => done,
-                };
-                let own_log = call.own_log;
-                match done {
-                    Ok(()) => {}
-                    Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
-                    Err(Fail::Error(text)) => {
-                        reply.bytes.truncate(start);
-                        reply.error(&text);
-                    }
-                    Err(Fail::Block) => {
-                        let unblock = client.unblock.get(ev)?;
-                        let nothing = |reply: &mut Reply| match command.name {
-                            "blmove" | "brpoplpush" => reply.null(),
-                            _ => reply.null_array(),
-                        };
-                        if exec || timed_out {
-                            nothing(reply);
-                        } else if unblock != 0 {
-                            client.unblock.set(ev, 0)?;
-                            if unblock == 1 {
-                                nothing(reply);
-                            } else {
-                                reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                            }
-                        } else {
-                            block = Some(timeout(command, words));
-                            return Err(Interrupt::Abort(Abort::Retry));
-                        }
-                    }
+                release(ev, server, effects)
+            });
+            crate::scripts::end(matches!(ended, Ended::Committed(())));
+            *together = if attempts > 1 { 1 } else { (2 * *together).min(TOGETHER) };
+            match ended {
+                Ended::Committed(()) => {
+                    *db = scene.selected;
+                    reply.bytes.clear();
+                    crate::expire_later(&mut effects.expiries);
+                    first = end;
+                    self.skip = false;
                 }
-                if effects.dirty != dirty && !own_log && server.log.is_some() {
-                    append_command(&mut effects.log, words);
-                    effects.logged += 1;
+                Ended::Blocked => {
+                    reply.bytes.clear();
+                    if self.deadline.is_none() {
+                        let timeout = scene.block.unwrap_or(Duration::ZERO);
+                        self.deadline = Some((!timeout.is_zero()).then(|| Instant::now() + timeout));
+                    }
+                    return None;
                 }
-            }
-            release(ev, server, effects, selected)?;
-            if replies { ev.send(outbox, &reply.bytes) } else { Ok(()) }
-        });
-        *db = selected;
-        match ended {
-            Ended::Committed(()) => {
-                self.reply.bytes.clear();
-                crate::expire_later(&mut self.effects.expiries);
-                self.skip = false;
-                return Some(());
-            }
-            Ended::Blocked => {
-                self.reply.bytes.clear();
-                if self.deadline.is_none() {
-                    let timeout = block.unwrap_or(Duration::ZERO);
-                    self.deadline = Some((!timeout.is_zero()).then(|| Instant::now() + timeout));
+                // It is yet to be found out which of them it was.
+                Ended::Failed(_) | Ended::Panicked(_) if end > first + 1 => *together = 1,
+                Ended::Failed(failure) => {
+                    reply.bytes.clear();
+                    reply.error(&format!("ERR {failure}"));
+                    self.send(io);
+                    first += 1;
                 }
-                return None;
-            }
-            Ended::Failed(failure) => {
-                self.reply.bytes.clear();
-                self.reply.error(&format!("ERR {failure}"));
-            }
-            Ended::Panicked(message) => {
-                self.reply.bytes.clear();
-                self.reply.error(&format!("ERR the command panicked and was rolled back: {message}"));
+                Ended::Panicked(message) => {
+                    reply.bytes.clear();
+                    reply.error(&format!("ERR the command panicked and was rolled back: {message}"));
+                    self.send(io);
+                    first += 1;
+                }
             }
         }
-        self.send(io);
         Some(())
     }
 
-    fn run(&mut self, words: &[&[u8]], io: &mut Io<'_>) -> Option<()> {
-        let timed_out = io.timed_out();
+    fn count(&self, commands: u64, io: &Io<'_>) {
         let count = &self.server.commands[io.thread() % self.server.commands.len()].0;
         // Relaxed, and no read-modify-write: the thread is the only writer.
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        count.store(count.load(Ordering::Relaxed) + commands, Ordering::Relaxed);
+    }
+
+    /// The step that a request comes to, if it can be part of a plan.
+    fn plan(&mut self, words: &[&[u8]], at: usize) -> Option<Step> {
+        let own = &words[at..];
+        let command = crate::table::find(own).ok()?;
+        if refusal(&self.server, command).is_some() {
+            return None;
+        }
+        let Some(multi) = &mut self.multi else {
+            if command.is(flags::BEGINS) {
+                self.multi = Some(self.spare.pop().unwrap_or_default());
+                return Some(Step::Reply("OK"));
+            }
+            return match command.run {
+                Run::Event(_) if !command.is(flags::ALONE) => {
+                    Some(Step::Command { command, words: at..words.len(), db: self.db })
+                }
+                _ => None,
+            };
+        };
+        if command.is(flags::ENDS) && !multi.failed {
+            let mut multi = self.multi.take()?;
+            multi.db = self.db;
+            multi.watched.append(&mut self.watched);
+            return Some(Step::Exec(multi));
+        }
+        if command.is(flags::UNQUEUED) || command.is(flags::NOT_IN_MULTI) {
+            return None;
+        }
+        multi.push(command, own);
+        Some(Step::Reply("QUEUED"))
+    }
+
+    /// Runs a request that can be part of no plan. None if it waits for a change.
+    fn run(&mut self, words: &[&[u8]], io: &mut Io<'_>) -> Option<()> {
+        let timed_out = io.timed_out();
+        self.count(1, io);
         let command = match crate::table::find(words) {
             Ok(command) => command,
-            Err(text) => {
-                self.multi_failed |= self.multi.is_some();
-                self.reply.error(&text);
-                self.send(io);
-                return Some(());
-            }
+            Err(text) => return self.refuse(&text, io),
         };
-        if command.flags & flags::WRITE != 0 && self.server.log_broken.load(Ordering::Relaxed) {
-            self.multi_failed |= self.multi.is_some();
-            self.reply
-                .error("MISCONF Errors writing to the AOF file: the log cannot be written, so nothing may be changed");
-            self.send(io);
-            return Some(());
+        if let Some(text) = refusal(&self.server, command) {
+            return self.refuse(text, io);
         }
-        if self.multi.is_some() && command.flags & flags::UNQUEUED == 0 {
-            if command.flags & flags::NOT_IN_MULTI != 0 {
-                self.multi_failed = true;
-                self.reply.error("ERR Command not allowed inside a transaction");
-            } else {
-                let words = words.iter().map(|word| word.to_vec()).collect();
-                self.multi.get_or_insert_default().push(Queued { command, words });
-                self.reply.simple("QUEUED");
+        if let Some(multi) = &mut self.multi
+            && !command.is(flags::UNQUEUED)
+        {
+            if command.is(flags::NOT_IN_MULTI) {
+                return self.refuse("ERR Command not allowed inside a transaction", io);
             }
+            multi.push(command, words);
+            self.reply.simple("QUEUED");
             self.send(io);
             return Some(());
         }
-        if self.subscribed() && !self.reply.resp3 && command.flags & flags::SUBSCRIBED == 0 {
+        if self.subscribed() && !self.reply.resp3 && !command.is(flags::SUBSCRIBED) {
             self.reply.error(&format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
                 command.name
@@ -296,16 +270,263 @@ impl Connection {
             return Some(());
         }
         match command.run {
-            Run::Event(_) => self.transact(io, &[Planned { command, words }], false, timed_out),
+            Run::Event(_) => {
+                let step = Step::Command { command, words: 0..words.len(), db: self.db };
+                self.transact(io, &[step], words, timed_out)
+            }
             Run::Session(run) => {
                 run(self, words, io);
-                if !self.skip || command.name != "client" {
-                    self.skip = false;
-                }
                 self.send(io);
+                self.skip &= command.name == "client";
                 Some(())
             }
         }
+    }
+
+    /// Answers with an error, which spoils a transaction that is being queued.
+    fn refuse(&mut self, text: &str, io: &mut Io<'_>) -> Option<()> {
+        if let Some(multi) = &mut self.multi {
+            multi.failed = true;
+        }
+        self.reply.error(text);
+        self.send(io);
+        Some(())
+    }
+
+    /// Runs what has arrived, as far as it makes a plan. Says how much of the input that was, and what comes next.
+    fn run_plan(&mut self, input: &[u8], io: &mut Io<'_>) -> (usize, Result<Split, Malformed>) {
+        let max_bulk = self.server.config.max_bulk.load(Ordering::Relaxed) as i64;
+        let mut steps = std::mem::take(&mut self.steps);
+        let mut words: Vec<&[u8]> = recycle(std::mem::take(&mut self.words));
+        let plans = self.replies && !self.skip && !self.subscribed() && self.deadline.is_none();
+        let mut used = 0;
+        let mut split = self.splitter.split(input, max_bulk);
+        while let Ok(Split::Request(length)) = split
+            && plans
+            && !self.splitter.inline
+            && steps.len() < TOGETHER
+        {
+            let start = words.len();
+            let rest = &input[used..];
+            words.extend(self.splitter.words.iter().map(|range| &rest[range.clone()]));
+            if words.len() > start {
+                match self.plan(&words, start) {
+                    Some(step) => steps.push(step),
+                    None => break,
+                }
+            }
+            used += length;
+            // What follows depends on which database that leaves the connection in.
+            let selects = matches!(steps.last(), Some(Step::Exec(multi)) if multi.selects);
+            split = if selects { Ok(Split::Incomplete) } else { self.splitter.split(&input[used..], max_bulk) };
+        }
+        if !steps.is_empty() {
+            self.count(steps.len() as u64, io);
+            self.transact(io, &steps, &words, false);
+        }
+        for step in steps.drain(..) {
+            if let Step::Exec(mut multi) = step
+                && self.spare.len() < TOGETHER / 4
+            {
+                multi.clear();
+                self.spare.push(multi);
+            }
+        }
+        self.steps = steps;
+        self.words = recycle(words);
+        (used, split)
+    }
+
+    /// Runs the request at the beginning of the input, which is part of no plan.
+    fn run_alone(&mut self, input: &[u8], used: usize, io: &mut Io<'_>) -> Next {
+        if !self.splitter.is_empty() {
+            let splitter = std::mem::take(&mut self.splitter);
+            let words = splitter.arguments(input);
+            let done = self.run(&words, io);
+            drop(words);
+            self.splitter = splitter;
+            let blocked = done.is_none();
+            if self.client.blocked.load(Ordering::Relaxed) != blocked {
+                self.client.blocked.store(blocked, Ordering::Relaxed);
+                if blocked {
+                    self.server.blocked.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.server.blocked.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            if blocked {
+                return Next::Blocked(self.deadline.flatten());
+            }
+            self.deadline = None;
+        }
+        if self.closing { Next::Close } else { Next::Took(used) }
+    }
+}
+
+/// Why a command must not be run now.
+#[inline]
+pub(crate) fn refusal(server: &Server, command: &Command) -> Option<&'static str> {
+    if !command.is(flags::WRITE) {
+        return None;
+    }
+    if server.log_broken.load(Ordering::Relaxed) {
+        return Some("MISCONF Errors writing to the AOF file: the log cannot be written, so nothing may be changed");
+    }
+    let over = server.config.over_memory.load(Ordering::Relaxed) && !command.is(flags::SHRINKS);
+    over.then_some("OOM command not allowed when used memory > 'maxmemory'.")
+}
+
+/// From so many commands on it pays to look at their keys first.
+const FETCHED: usize = 4;
+
+/// What the steps of an event have in common.
+struct Scene<'a> {
+    server: &'a Arc<Server>,
+    client: &'a Arc<Client>,
+    now: i64,
+    timed_out: bool,
+    /// The command has blocked before.
+    waits: bool,
+    /// For how long the command wants to wait.
+    block: Option<Duration>,
+    /// The database that the connection is left with.
+    selected: usize,
+}
+
+impl Scene<'_> {
+    /// Looks at the keys of several commands, one right after the other. None of these looks depends on another, so the processor waits
+    /// for their memory at the same time; the commands then find all of it near.
+    fn fetch(&self, ev: &mut Event<'_>, steps: &[Step], words: &[&[u8]]) -> Result<(), Abort> {
+        let commands = |step: &Step| if let Step::Exec(multi) = step { multi.len() } else { 1 };
+        if steps.iter().map(commands).sum::<usize>() < FETCHED {
+            return Ok(());
+        }
+        let mut look = |db: usize, command: &Command, words: &[&[u8]]| -> Result<(), Abort> {
+            if command.keys.0 == 1 {
+                let db = self.server.database(ev, db)?;
+                self.server.dbs[db].with(ev, words[1], |item| _ = std::hint::black_box(item.stamp))?;
+            }
+            Ok(())
+        };
+        for step in steps {
+            match step {
+                Step::Reply(_) => {}
+                Step::Command { command, words: own, db } => look(*db, command, &words[own.clone()])?,
+                Step::Exec(multi) => {
+                    let words = multi.words();
+                    multi.commands().try_for_each(|(command, own)| look(multi.db, command, &words[own]))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        ev: &mut Event<'_>,
+        step: &Step,
+        words: &[&[u8]],
+        reply: &mut Reply,
+        effects: &mut Effects,
+    ) -> EventResult {
+        let (start, logged, mut log_db) = (effects.log.len(), effects.logged, 0);
+        match step {
+            Step::Reply(text) => reply.simple(text),
+            Step::Command { command, words: own, db } => {
+                self.command(ev, command, (&words[own.clone()], *db), false, reply, effects)?;
+                effects.select(start, *db, &mut log_db);
+            }
+            Step::Exec(multi) => {
+                let mut db = multi.db;
+                for (number, key, stamp) in &multi.watched {
+                    if stamp_of(self.server, ev, *number, key, self.now)? != *stamp {
+                        reply.null_array();
+                        return Ok(());
+                    }
+                }
+                reply.array(multi.len());
+                let words = multi.words();
+                for (command, own) in multi.commands() {
+                    let words = &words[own];
+                    if command.name == "select" {
+                        // The one command that changes the connection from within a transaction.
+                        match crate::numbers::integer(words[1]) {
+                            Some(number @ 0..16) => {
+                                db = number as usize;
+                                reply.ok();
+                            }
+                            _ => reply.error("ERR DB index is out of range"),
+                        }
+                        continue;
+                    }
+                    let start = effects.log.len();
+                    self.command(ev, command, (words, db), true, reply, effects)?;
+                    effects.select(start, db, &mut log_db);
+                }
+                self.selected = db;
+            }
+        }
+        effects.enclose(start, logged);
+        Ok(())
+    }
+
+    /// Runs a command, given by its words and its database.
+    #[inline]
+    fn command(
+        &mut self,
+        ev: &mut Event<'_>,
+        command: &'static Command,
+        (words, db): (&[&[u8]], usize),
+        exec: bool,
+        reply: &mut Reply,
+        effects: &mut Effects,
+    ) -> EventResult {
+        let Scene { server, client, now, .. } = *self;
+        let run = match command.run {
+            Run::Event(run) => run,
+            Run::Session(_) if command.name == "client" => crate::admin::client,
+            Run::Session(_) => {
+                // What is left is UNWATCH, which EXEC does in any case.
+                reply.ok();
+                return Ok(());
+            }
+        };
+        let start = reply.bytes.len();
+        let db = server.database(ev, db)?;
+        let mut call = Call { tx: ev.tx(), args: words, reply, server, effects, client, db, now, own_log: false };
+        let done = match call.run(run) {
+            Err(Fail::Error(text)) if self.waits && text.starts_with("WRONGTYPE") => Err(Fail::Block),
+            done => done,
+        };
+        match done {
+            Ok(()) => {}
+            Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
+            Err(Fail::Error(text)) => {
+                reply.bytes.truncate(start);
+                reply.error(&text);
+            }
+            Err(Fail::Block) => {
+                let unblock = client.unblock.get(ev)?;
+                let nothing = |reply: &mut Reply| match command.name {
+                    "blmove" | "brpoplpush" => reply.null(),
+                    _ => reply.null_array(),
+                };
+                if exec || self.timed_out {
+                    nothing(reply);
+                } else if unblock != 0 {
+                    client.unblock.set(ev, 0)?;
+                    if unblock == 1 {
+                        nothing(reply);
+                    } else {
+                        reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                    }
+                } else {
+                    self.block = Some(timeout(command, words));
+                    return Err(Interrupt::Abort(Abort::Retry));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -318,20 +539,11 @@ pub(crate) fn stamp_of(server: &Server, tx: &mut Tx<'_>, db: usize, key: &[u8], 
 }
 
 /// Hands what the commands let out to the event.
-pub(crate) fn release(ev: &mut Event<'_>, server: &Server, effects: &mut Effects, db: usize) -> EventResult {
+pub(crate) fn release(ev: &mut Event<'_>, server: &Server, effects: &mut Effects) -> EventResult {
     if effects.logged > 0
         && let Some(log) = &server.log
     {
-        if effects.logged == 1 && db == 0 {
-            ev.write(log, &effects.log);
-        } else {
-            let mut entry = Vec::with_capacity(effects.log.len() + 64);
-            append_command(&mut entry, &[b"MULTI"]);
-            append_command(&mut entry, &[b"SELECT", db.to_string().as_bytes()]);
-            entry.extend_from_slice(&effects.log);
-            append_command(&mut entry, &[b"EXEC"]);
-            ev.write(log, &entry);
-        }
+        ev.write(log, &effects.log);
     }
     for (outbox, message) in &effects.messages {
         // A subscriber that does not read is cut off; the publisher has nothing to do with it.
@@ -348,43 +560,26 @@ pub(crate) fn release(ev: &mut Event<'_>, server: &Server, effects: &mut Effects
 
 /// How long a blocking command waits, zero for ever.
 fn timeout(command: &Command, words: &[&[u8]]) -> Duration {
-    let at = if matches!(command.name, "blmpop" | "bzmpop") { 1 } else { words.len() - 1 };
+    let at = match command.name {
+        "blmpop" | "bzmpop" => 1,
+        _ if command.is(flags::NO_SCRIPT) => return Duration::ZERO,
+        _ => words.len() - 1,
+    };
     let seconds = words.get(at).and_then(|word| crate::numbers::float(word)).unwrap_or(0.0);
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }
 
 impl Session for Connection {
     fn receive(&mut self, input: &[u8], io: &mut Io<'_>) -> Next {
-        let max_bulk = self.server.config.max_bulk.load(Ordering::Relaxed) as i64;
-        match self.splitter.split(input, max_bulk) {
-            Ok(Split::Incomplete) => Next::Incomplete,
-            Err(malformed) => {
+        match self.run_plan(input, io) {
+            _ if self.closing => Next::Close,
+            (used @ 1.., _) => Next::Took(used),
+            (_, Ok(Split::Incomplete)) => Next::Incomplete,
+            (_, Ok(Split::Request(used))) => self.run_alone(input, used, io),
+            (_, Err(malformed)) => {
                 self.reply.error(&format!("ERR {}", malformed.0));
                 self.send(io);
                 Next::Close
-            }
-            Ok(Split::Request(used)) => {
-                if !self.splitter.is_empty() {
-                    let splitter = std::mem::take(&mut self.splitter);
-                    let words = splitter.arguments(input);
-                    let done = self.run(&words, io);
-                    drop(words);
-                    self.splitter = splitter;
-                    let blocked = done.is_none();
-                    if self.client.blocked.load(Ordering::Relaxed) != blocked {
-                        self.client.blocked.store(blocked, Ordering::Relaxed);
-                        if blocked {
-                            self.server.blocked.fetch_add(1, Ordering::Relaxed);
-                        } else {
-                            self.server.blocked.fetch_sub(1, Ordering::Relaxed);
-                        }
-                    }
-                    if blocked {
-                        return Next::Blocked(self.deadline.flatten());
-                    }
-                    self.deadline = None;
-                }
-                if self.closing { Next::Close } else { Next::Took(used) }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Sets.
 
 use crate::call::{Call, Done, SYNTAX, error};
+use crate::several::{INTERSECTION, Operation, UNION, counted_keys, reply_count};
 use crate::value::{Bytes, Set, Value};
 
 fn load(call: &mut Call<'_, '_>) -> Done<Set> {
@@ -152,55 +153,44 @@ pub(crate) fn srandmember(call: &mut Call<'_, '_>) -> Done {
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum Operation {
-    Union,
-    Intersection,
-    Difference,
-}
-
 fn combine(call: &mut Call<'_, '_>, keys: &[&[u8]], operation: Operation) -> Done<Set> {
     let mut sets = Vec::new();
     for key in keys {
         sets.push(load_key(call, key)?);
     }
-    let mut result = Set::default();
-    match operation {
-        Operation::Union => {
-            result = sets[0].clone();
-            for set in &sets[1..] {
-                for member in set.keys() {
-                    result.insert(member, ());
-                }
-            }
-        }
-        Operation::Intersection => {
-            sets.sort_by_key(Set::len);
-            for member in sets[0].keys().filter(|member| sets[1..].iter().all(|set| set.contains(member))) {
-                result.insert(member, ());
-            }
-        }
-        Operation::Difference => {
-            for member in sets[0].keys().filter(|member| !sets[1..].iter().any(|set| set.contains(member))) {
-                result.insert(member, ());
-            }
-        }
+    if operation == INTERSECTION {
+        sets.sort_by_key(|set| set.len());
     }
+    let (first, others) = (&sets[0], &sets[1..]);
+    if operation == UNION {
+        let mut result = first.clone();
+        others.iter().flat_map(|set| set.keys()).for_each(|member| _ = result.insert(member, ()));
+        return Ok(result);
+    }
+    let stays = |member: &Bytes| match operation {
+        INTERSECTION => others.iter().all(|set| set.contains(member)),
+        _ => !others.iter().any(|set| set.contains(member)),
+    };
+    let mut result = Set::default();
+    first.keys().filter(|member| stays(member)).for_each(|member| _ = result.insert(member, ()));
     Ok(result)
 }
 
-fn answer(call: &mut Call<'_, '_>, operation: Operation) -> Done {
-    let result = combine(call, &call.args[1..], operation)?;
+/// SUNION, SINTER, SDIFF.
+pub(crate) fn combined<const OPERATION: Operation>(call: &mut Call<'_, '_>) -> Done {
+    let result = combine(call, &call.args[1..], OPERATION)?;
     reply_set(call, &result);
     Ok(())
 }
 
-fn keep(call: &mut Call<'_, '_>, operation: Operation, event: &str) -> Done {
-    let result = combine(call, &call.args[2..], operation)?;
+/// SUNIONSTORE, SINTERSTORE, SDIFFSTORE.
+pub(crate) fn stored<const OPERATION: Operation>(call: &mut Call<'_, '_>) -> Done {
+    let result = combine(call, &call.args[2..], OPERATION)?;
     let (key, count) = (call.args[1], result.len());
     if count > 0 {
         call.put(key, Value::Set(result), 0)?;
-        call.notify('s', event, key)?;
+        let name = call.name();
+        call.notify('s', &name, key)?;
     } else if call.delete(key)? {
         call.notify('g', "del", key)?;
     }
@@ -208,54 +198,7 @@ fn keep(call: &mut Call<'_, '_>, operation: Operation, event: &str) -> Done {
     Ok(())
 }
 
-pub(crate) fn sunion(call: &mut Call<'_, '_>) -> Done {
-    answer(call, Operation::Union)
-}
-
-pub(crate) fn sinter(call: &mut Call<'_, '_>) -> Done {
-    answer(call, Operation::Intersection)
-}
-
-pub(crate) fn sdiff(call: &mut Call<'_, '_>) -> Done {
-    answer(call, Operation::Difference)
-}
-
-pub(crate) fn sunionstore(call: &mut Call<'_, '_>) -> Done {
-    keep(call, Operation::Union, "sunionstore")
-}
-
-pub(crate) fn sinterstore(call: &mut Call<'_, '_>) -> Done {
-    keep(call, Operation::Intersection, "sinterstore")
-}
-
-pub(crate) fn sdiffstore(call: &mut Call<'_, '_>) -> Done {
-    keep(call, Operation::Difference, "sdiffstore")
-}
-
-/// The number of keys, the keys, and the LIMIT of the commands that only count.
-pub(crate) fn counted_keys<'a>(call: &Call<'a, '_>, at: usize) -> Done<(&'a [&'a [u8]], usize)> {
-    let Ok(count @ 1..) = call.integer(at) else { return error("ERR numkeys should be greater than 0") };
-    let end = at + 1 + count as usize;
-    if count as usize > call.args.len() || end > call.args.len() {
-        return error("ERR Number of keys can't be greater than number of args");
-    }
-    Ok((&call.args[at + 1..end], end))
-}
-
 pub(crate) fn sintercard(call: &mut Call<'_, '_>) -> Done {
-    let (keys, mut at) = counted_keys(call, 1)?;
-    let mut limit = 0;
-    while at < call.args.len() {
-        if !call.is(at, "LIMIT") || at + 1 >= call.args.len() {
-            return error(SYNTAX);
-        }
-        limit = match call.integer(at + 1) {
-            Ok(limit @ 0..) => limit,
-            _ => return error("ERR LIMIT can't be negative"),
-        };
-        at += 2;
-    }
-    let count = combine(call, keys, Operation::Intersection)?.len() as i64;
-    call.reply.integer(if limit > 0 { count.min(limit) } else { count });
-    Ok(())
+    let (keys, at) = counted_keys(call, 1)?;
+    reply_count(call, at, |call| Ok(combine(call, keys, INTERSECTION)?.len()))
 }

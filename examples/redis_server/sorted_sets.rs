@@ -1,12 +1,12 @@
 //! Sorted sets.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use crate::call::{Call, Done, Fail, NOT_FLOAT, SYNTAX, error};
 use crate::numbers::{double, float};
-use crate::sets::counted_keys;
+use crate::several::{DIFFERENCE, INTERSECTION, Operation, UNION, counted_keys, pops, reply_count};
 use crate::strings::span;
-use crate::value::{Bytes, Item, Score, Value, ZSet};
+use crate::value::{Bytes, Item, Value, ZSet};
 
 fn load(call: &mut Call<'_, '_>, key: &[u8]) -> Done<ZSet> {
     Ok(call.zset(key)?.map_or_else(ZSet::default, |(zset, _)| zset))
@@ -52,7 +52,7 @@ pub(crate) fn zadd(call: &mut Call<'_, '_>) -> Done {
     if nx && xx {
         return error("ERR XX and NX options at the same time are not compatible");
     }
-    if gt && nx || lt && nx || gt && lt {
+    if [gt, lt, nx].iter().filter(|given| **given).count() > 1 {
         return error("ERR GT, LT, and/or NX options at the same time are not compatible");
     }
     if incr && pairs.len() > 2 {
@@ -168,8 +168,7 @@ fn rank(call: &mut Call<'_, '_>, reverse: bool) -> Done {
         }
         return Ok(());
     };
-    let own = (Score(score), Bytes::from(call.args[2]));
-    let below = zset.order.range(..own).count();
+    let below = zset.rank(score, call.args[2]);
     if with_score {
         call.reply.array(2);
     }
@@ -223,66 +222,55 @@ fn lex_part(min: &[u8], max: &[u8]) -> Done<Part> {
     })
 }
 
-/// The members of a part, in order or backwards, from the `skip`th on, at most `limit`.
-fn select(zset: &ZSet, part: &Part, reverse: bool, skip: usize, limit: usize) -> Ranked {
-    fn pick<'a>(
-        all: impl DoubleEndedIterator<Item = &'a (Score, Bytes)>,
-        reverse: bool,
-        skip: usize,
-        limit: usize,
-    ) -> Ranked {
-        let copy = |(score, member): &(Score, Bytes)| (member.clone(), score.0);
-        if reverse {
-            all.rev().skip(skip).take(limit).map(copy).collect()
-        } else {
-            all.skip(skip).take(limit).map(copy).collect()
-        }
-    }
-    match part {
-        Part::Index(start, end) => {
-            let range = span(*start, *end, zset.len());
-            pick(zset.order.iter(), reverse, range.start + skip, range.len().saturating_sub(skip).min(limit))
-        }
-        Part::Score(min, max) => {
-            let above = |score: f64| match *min {
-                Bound::Included(min) => score >= min,
-                Bound::Excluded(min) => score > min,
-                Bound::Unbounded => true,
-            };
-            let below = |score: f64| match *max {
-                Bound::Included(max) => score <= max,
-                Bound::Excluded(max) => score < max,
-                Bound::Unbounded => true,
-            };
-            let empty: Bytes = Vec::new().into();
-            let start = match *min {
-                Bound::Included(min) | Bound::Excluded(min) => (Score(min), empty),
-                Bound::Unbounded => (Score(f64::NEG_INFINITY), empty),
-            };
-            let range = zset.order.range(start..);
-            if reverse {
-                let inside: Vec<_> =
-                    range.skip_while(|(score, _)| !above(score.0)).take_while(|(score, _)| below(score.0)).collect();
-                pick(inside.into_iter(), true, skip, limit)
+/// The ranks of a part.
+fn ranks(zset: &ZSet, part: &Part) -> Range<usize> {
+    let below_score = |bound: Bound<f64>, lower: bool| match bound {
+        Bound::Included(score) if lower => zset.count_while(|(own, _)| own.0 < score),
+        Bound::Excluded(score) if !lower => zset.count_while(|(own, _)| own.0 < score),
+        Bound::Included(score) | Bound::Excluded(score) => zset.count_while(|(own, _)| own.0 <= score),
+        Bound::Unbounded => {
+            if lower {
+                0
             } else {
-                let inside = range.skip_while(|(score, _)| !above(score.0)).take_while(|(score, _)| below(score.0));
-                inside.skip(skip).take(limit).map(|(score, member)| (member.clone(), score.0)).collect()
+                zset.len()
             }
         }
-        Part::Lex(min, max) => {
-            let inside = |member: &Bytes| {
-                (match min {
-                    Bound::Included(min) => member >= min,
-                    Bound::Excluded(min) => member > min,
-                    Bound::Unbounded => true,
-                }) && match max {
-                    Bound::Included(max) => member <= max,
-                    Bound::Excluded(max) => member < max,
-                    Bound::Unbounded => true,
-                }
-            };
-            pick(zset.order.iter().filter(|(_, member)| inside(member)), reverse, skip, limit)
+    };
+    let below_name = |bound: &Bound<Bytes>, lower: bool| match bound {
+        Bound::Included(name) if lower => zset.count_while(|(_, own)| own < name),
+        Bound::Excluded(name) if !lower => zset.count_while(|(_, own)| own < name),
+        Bound::Included(name) | Bound::Excluded(name) => zset.count_while(|(_, own)| own <= name),
+        Bound::Unbounded => {
+            if lower {
+                0
+            } else {
+                zset.len()
+            }
         }
+    };
+    let (start, end) = match part {
+        Part::Index(start, end) => return span(*start, *end, zset.len()),
+        Part::Score(min, max) => (below_score(*min, true), below_score(*max, false)),
+        // As with Redis, this is meant for members that all have the same score.
+        Part::Lex(min, max) => (below_name(min, true), below_name(max, false)),
+    };
+    start..end.max(start)
+}
+
+/// The members of a part, in order or backwards, from the `skip`th on, at most `limit`.
+fn select(zset: &ZSet, part: &Part, reverse: bool, skip: usize, limit: usize) -> Ranked {
+    let mut ranks = ranks(zset, part);
+    // Positions are counted from the side at which the answer begins.
+    if reverse && matches!(part, Part::Index(..)) {
+        ranks = zset.len() - ranks.end..zset.len() - ranks.start;
+    }
+    let count = ranks.len().saturating_sub(skip).min(limit);
+    let mut focus = zset.order.focus();
+    let member = |rank: usize| focus.get(rank).map(|(score, member)| (member.clone(), score.0));
+    if reverse {
+        (ranks.end.saturating_sub(skip + count)..ranks.end.saturating_sub(skip)).rev().filter_map(member).collect()
+    } else {
+        (ranks.start + skip..ranks.start + skip + count).filter_map(member).collect()
     }
 }
 
@@ -383,7 +371,7 @@ pub(crate) fn zrevrangebylex(call: &mut Call<'_, '_>) -> Done {
 
 fn count(call: &mut Call<'_, '_>, part: &Part) -> Done {
     let zset = load(call, call.args[1])?;
-    call.reply.integer(select(&zset, part, false, 0, usize::MAX).len() as i64);
+    call.reply.integer(ranks(&zset, part).len() as i64);
     Ok(())
 }
 
@@ -499,27 +487,9 @@ pub(crate) fn bzpopmax(call: &mut Call<'_, '_>) -> Done {
 }
 
 fn pop_several(call: &mut Call<'_, '_>, at: usize) -> Done<bool> {
-    let (keys, mut at) = counted_keys(call, at).or_else(|fail| match fail {
-        Fail::Error(text) if text.contains("Number of keys") => error(SYNTAX),
-        other => Err(other),
-    })?;
-    let max = call.is(at, "MAX");
-    if !max && !call.is(at, "MIN") {
-        return error(SYNTAX);
-    }
-    at += 1;
-    let mut count = 1;
-    if at < call.args.len() {
-        if !call.is(at, "COUNT") || at + 2 != call.args.len() {
-            return error(SYNTAX);
-        }
-        count = match call.integer(at + 1) {
-            Ok(count @ 1..) => count as usize,
-            _ => return error("ERR count should be greater than 0"),
-        };
-    }
-    for key in keys {
-        let taken = take(call, key, max, count)?;
+    let pops = pops(call, at, ["MIN", "MAX"])?;
+    for key in pops.keys {
+        let taken = take(call, key, pops.second, pops.count)?;
         if !taken.is_empty() {
             call.reply.array(2);
             call.reply.bulk(key);
@@ -589,18 +559,11 @@ fn load_either(call: &mut Call<'_, '_>, key: &[u8]) -> Done<ZSet> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Operation {
-    Union,
-    Intersection,
-    Difference,
-}
-
-fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool, name: &str) -> Done<(ZSet, bool)> {
+fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool) -> Done<(ZSet, bool)> {
     let first = 1 + usize::from(stores);
     let Ok(count) = call.integer(first) else { return error(crate::call::NOT_INTEGER) };
     if count < 1 {
-        return error(format!("ERR at least 1 input key is needed for '{name}' command"));
+        return error(format!("ERR at least 1 input key is needed for '{}' command", call.name()));
     }
     let end = first + 1 + usize::try_from(count).unwrap_or(usize::MAX / 2);
     if end > call.args.len() {
@@ -611,7 +574,7 @@ fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool, name: &s
     let (mut aggregate, mut with_scores) = ("sum", false);
     let mut at = end;
     while at < call.args.len() {
-        if operation != Operation::Difference && call.is(at, "WEIGHTS") && at + keys.len() < call.args.len() {
+        if operation != DIFFERENCE && call.is(at, "WEIGHTS") && at + keys.len() < call.args.len() {
             for (number, weight) in weights.iter_mut().enumerate() {
                 *weight = match float(call.arg(at + 1 + number)) {
                     Some(weight) => weight,
@@ -619,7 +582,7 @@ fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool, name: &s
                 };
             }
             at += keys.len();
-        } else if operation != Operation::Difference && call.is(at, "AGGREGATE") && at + 1 < call.args.len() {
+        } else if operation != DIFFERENCE && call.is(at, "AGGREGATE") && at + 1 < call.args.len() {
             aggregate = match () {
                 () if call.is(at + 1, "SUM") => "sum",
                 () if call.is(at + 1, "MIN") => "min",
@@ -646,7 +609,7 @@ fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool, name: &s
     };
     let mut result = ZSet::default();
     match operation {
-        Operation::Union => {
+        UNION => {
             for (set, weight) in sets.iter().zip(&weights) {
                 for (member, score) in set.members.iter() {
                     let score = number(score * weight);
@@ -655,7 +618,7 @@ fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool, name: &s
                 }
             }
         }
-        Operation::Intersection => {
+        INTERSECTION => {
             for (member, score) in sets[0].members.iter() {
                 let mut sum = number(score * weights[0]);
                 let rest = sets[1..].iter().zip(&weights[1..]);
@@ -672,7 +635,7 @@ fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool, name: &s
                 }
             }
         }
-        Operation::Difference => {
+        _ => {
             for (member, score) in sets[0].members.iter() {
                 if !sets[1..].iter().any(|set| set.members.contains(member)) {
                     result.insert(member, *score);
@@ -683,61 +646,29 @@ fn combine(call: &mut Call<'_, '_>, operation: Operation, stores: bool, name: &s
     Ok((result, with_scores))
 }
 
-fn answer(call: &mut Call<'_, '_>, operation: Operation, name: &str) -> Done {
-    let (result, with_scores) = combine(call, operation, false, name)?;
+/// ZUNION, ZINTER, ZDIFF.
+pub(crate) fn combined<const OPERATION: Operation>(call: &mut Call<'_, '_>) -> Done {
+    let (result, with_scores) = combine(call, OPERATION, false)?;
     let ranked = select(&result, &Part::Index(0, -1), false, 0, usize::MAX);
     reply_ranked(call, &ranked, with_scores);
     Ok(())
 }
 
-fn store(call: &mut Call<'_, '_>, operation: Operation, name: &str) -> Done {
-    let (result, _) = combine(call, operation, true, name)?;
-    keep(call, call.args[1], result, name)
-}
-
-pub(crate) fn zunion(call: &mut Call<'_, '_>) -> Done {
-    answer(call, Operation::Union, "zunion")
-}
-
-pub(crate) fn zinter(call: &mut Call<'_, '_>) -> Done {
-    answer(call, Operation::Intersection, "zinter")
-}
-
-pub(crate) fn zdiff(call: &mut Call<'_, '_>) -> Done {
-    answer(call, Operation::Difference, "zdiff")
-}
-
-pub(crate) fn zunionstore(call: &mut Call<'_, '_>) -> Done {
-    store(call, Operation::Union, "zunionstore")
-}
-
-pub(crate) fn zinterstore(call: &mut Call<'_, '_>) -> Done {
-    store(call, Operation::Intersection, "zinterstore")
-}
-
-pub(crate) fn zdiffstore(call: &mut Call<'_, '_>) -> Done {
-    store(call, Operation::Difference, "zdiffstore")
+/// ZUNIONSTORE, ZINTERSTORE, ZDIFFSTORE.
+pub(crate) fn stored<const OPERATION: Operation>(call: &mut Call<'_, '_>) -> Done {
+    let (result, _) = combine(call, OPERATION, true)?;
+    let name = call.name();
+    keep(call, call.args[1], result, &name)
 }
 
 pub(crate) fn zintercard(call: &mut Call<'_, '_>) -> Done {
-    let (keys, mut at) = counted_keys(call, 1)?;
-    let mut limit = 0;
-    while at < call.args.len() {
-        if !call.is(at, "LIMIT") || at + 1 >= call.args.len() {
-            return error(SYNTAX);
+    let (keys, at) = counted_keys(call, 1)?;
+    reply_count(call, at, |call| {
+        let mut sets = Vec::new();
+        for key in keys {
+            sets.push(load_either(call, key)?);
         }
-        limit = match call.integer(at + 1) {
-            Ok(limit @ 0..) => limit,
-            _ => return error("ERR LIMIT can't be negative"),
-        };
-        at += 2;
-    }
-    let mut sets = Vec::new();
-    for key in keys {
-        sets.push(load_either(call, key)?);
-    }
-    let count =
-        sets[0].members.keys().filter(|member| sets[1..].iter().all(|set| set.members.contains(member))).count();
-    call.reply.integer(if limit > 0 { (count as i64).min(limit) } else { count as i64 });
-    Ok(())
+        let everywhere = |member: &&Bytes| sets[1..].iter().all(|set| set.members.contains(member));
+        Ok(sets[0].members.keys().filter(everywhere).count())
+    })
 }

@@ -1,8 +1,8 @@
 //! Strings and counters.
 
-use crate::call::{Call, Done, NOT_INTEGER, SYNTAX, error};
+use crate::call::{Call, Done, Fail, NOT_INTEGER, SYNTAX, WRONG_TYPE, error};
 use crate::numbers::{float, integer, plain};
-use crate::value::Value;
+use crate::value::{Bytes, Item, Text, Value};
 
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
@@ -13,7 +13,12 @@ fn check_length(call: &Call<'_, '_>, length: u64) -> Done {
 
 /// Sets a key to a string.
 fn store(call: &mut Call<'_, '_>, key: &[u8], value: &[u8], expires: i64) -> Done {
-    call.put(key, Value::Str(value.into()), expires)
+    call.put(key, Value::Str(Text::new(value)), expires)
+}
+
+/// Sets a key to a string that is likely to be changed in place again, as a string of its own.
+fn store_raw(call: &mut Call<'_, '_>, key: &[u8], value: Vec<u8>, expires: i64) -> Done {
+    call.put(key, Value::Str(Text::Long(value.into())), expires)
 }
 
 pub(crate) fn get(call: &mut Call<'_, '_>) -> Done {
@@ -23,7 +28,7 @@ pub(crate) fn get(call: &mut Call<'_, '_>) -> Done {
     let now = call.now;
     let mut wrong = false;
     let found = call.server.dbs[call.db].with(call.tx, key, |item| {
-        if item.expires != 0 && item.expires <= now {
+        if item.is_over(now) {
             return false;
         }
         match &item.value {
@@ -246,7 +251,7 @@ pub(crate) fn mget(call: &mut Call<'_, '_>) -> Done {
     call.reply.array(call.args.len() - 1);
     for &key in &call.args[1..] {
         match call.get(key)? {
-            Some(crate::value::Item { value: Value::Str(value), .. }) => call.reply.bulk(&value),
+            Some(Item { value: Value::Str(value), .. }) => call.reply.bulk(&value),
             _ => call.reply.null(),
         }
     }
@@ -254,7 +259,7 @@ pub(crate) fn mget(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn mset(call: &mut Call<'_, '_>) -> Done {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return error("ERR wrong number of arguments for 'mset' command");
     }
     for pair in call.args[1..].chunks_exact(2) {
@@ -266,7 +271,7 @@ pub(crate) fn mset(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn msetnx(call: &mut Call<'_, '_>) -> Done {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return error("ERR wrong number of arguments for 'msetnx' command");
     }
     for pair in call.args[1..].chunks_exact(2) {
@@ -285,12 +290,13 @@ pub(crate) fn msetnx(call: &mut Call<'_, '_>) -> Done {
 
 pub(crate) fn append(call: &mut Call<'_, '_>) -> Done {
     let (key, more) = (call.args[1], call.args[2]);
-    let (old, expires) = call.string(key)?.unwrap_or((Vec::new().into(), 0));
+    let (old, expires) = call.string(key)?.unwrap_or_default();
     check_length(call, old.len() as u64 + more.len() as u64)?;
     let value = [&*old, more].concat();
-    store(call, key, &value, expires)?;
+    let length = value.len();
+    store_raw(call, key, value, expires)?;
     call.notify('$', "append", key)?;
-    call.reply.integer(value.len() as i64);
+    call.reply.integer(length as i64);
     Ok(())
 }
 
@@ -302,18 +308,20 @@ pub(crate) fn strlen(call: &mut Call<'_, '_>) -> Done {
 
 fn add(call: &mut Call<'_, '_>, increment: i64) -> Done {
     let key = call.args[1];
-    let (old, expires) = match call.string(key)? {
-        Some((value, expires)) => (integer(&value), expires),
-        None => (Some(0), 0),
-    };
-    let Some(old) = old else { return error(NOT_INTEGER) };
-    let Some(new) = old.checked_add(increment) else {
-        return error("ERR increment or decrement would overflow");
-    };
-    let mut digits = [0; 20];
-    store(call, key, crate::numbers::decimal(new, &mut digits), expires)?;
+    let number = call.alter(key, |item| {
+        let old = match item.map(|item| &item.value) {
+            None => 0,
+            Some(Value::Str(Text::Int { number, .. })) => *number,
+            Some(Value::Str(text)) => integer(text).ok_or(Fail::Error(NOT_INTEGER.into()))?,
+            Some(_) => return error(WRONG_TYPE),
+        };
+        let Some(new) = old.checked_add(increment) else {
+            return error("ERR increment or decrement would overflow");
+        };
+        Ok((Some(Value::Str(Text::from_integer(new))), new))
+    })?;
     call.notify('$', "incrby", key)?;
-    call.reply.integer(new);
+    call.reply.integer(number);
     Ok(())
 }
 
@@ -366,7 +374,7 @@ pub(crate) fn span(start: i64, end: i64, length: usize) -> std::ops::Range<usize
 
 pub(crate) fn getrange(call: &mut Call<'_, '_>) -> Done {
     let (start, end) = (call.integer(2)?, call.integer(3)?);
-    let value = call.string(call.args[1])?.map_or(Vec::new().into(), |(value, _)| value);
+    let value = call.string(call.args[1])?.map_or_else(Text::default, |(value, _)| value);
     // Unlike in lists, an end before the beginning means the first byte.
     let (start, end) = if start < 0 && end < 0 && start > end {
         (1, 0)
@@ -386,7 +394,7 @@ pub(crate) fn setrange(call: &mut Call<'_, '_>) -> Done {
         return error("ERR offset is out of range");
     }
     let old = call.string(key)?;
-    let (old, expires) = old.unwrap_or((Vec::new().into(), 0));
+    let (old, expires) = old.unwrap_or_default();
     if part.is_empty() {
         call.reply.integer(old.len() as i64);
         return Ok(());
@@ -396,9 +404,10 @@ pub(crate) fn setrange(call: &mut Call<'_, '_>) -> Done {
     let mut value = old.to_vec();
     value.resize(value.len().max(end), 0);
     value[offset as usize..end].copy_from_slice(part);
-    store(call, key, &value, expires)?;
+    let length = value.len();
+    store_raw(call, key, value, expires)?;
     call.notify('$', "setrange", key)?;
-    call.reply.integer(value.len() as i64);
+    call.reply.integer(length as i64);
     Ok(())
 }
 
@@ -418,13 +427,13 @@ pub(crate) fn setbit(call: &mut Call<'_, '_>) -> Done {
         b"1" => 1,
         _ => return error("ERR bit is not an integer or out of range"),
     };
-    let (old, expires) = call.string(key)?.unwrap_or((Vec::new().into(), 0));
+    let (old, expires) = call.string(key)?.unwrap_or_default();
     let mut value = old.to_vec();
     let (byte, shift) = (offset / 8, 7 - offset % 8);
     value.resize(value.len().max(byte + 1), 0);
     let before = value[byte] >> shift & 1;
     value[byte] = value[byte] & !(1 << shift) | bit << shift;
-    store(call, key, &value, expires)?;
+    store_raw(call, key, value, expires)?;
     call.notify('$', "setbit", key)?;
     call.reply.integer(i64::from(before));
     Ok(())
@@ -439,9 +448,12 @@ pub(crate) fn getbit(call: &mut Call<'_, '_>) -> Done {
 }
 
 pub(crate) fn bitcount(call: &mut Call<'_, '_>) -> Done {
-    let value = call.string(call.args[1])?.map_or(Vec::new().into(), |(value, _)| value);
+    let value = call.string(call.args[1])?.map_or_else(Text::default, |(value, _)| value);
     let bits = match call.args.len() {
-        2 => return Ok(call.reply.integer(value.iter().map(|byte| i64::from(byte.count_ones())).sum())),
+        2 => {
+            call.reply.integer(value.iter().map(|byte| i64::from(byte.count_ones())).sum());
+            return Ok(());
+        }
         4 => false,
         5 if call.is(4, "BYTE") => false,
         5 if call.is(4, "BIT") => true,
@@ -479,10 +491,10 @@ pub(crate) fn lcs(call: &mut Call<'_, '_>) -> Done {
     if indices && length {
         return error("ERR If you want both the length and indexes, please just use IDX.");
     }
-    let mut load = |at: usize| -> Done<crate::value::Bytes> {
+    let mut load = |at: usize| -> Done<Bytes> {
         match call.get(call.args[at])? {
             None => Ok(Vec::new().into()),
-            Some(crate::value::Item { value: Value::Str(value), .. }) => Ok(value),
+            Some(Item { value: Value::Str(value), .. }) => Ok(value.to_bytes()),
             Some(_) => error("ERR The specified keys must contain string values"),
         }
     };

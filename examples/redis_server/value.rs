@@ -4,19 +4,111 @@
 //! (balanced trees that are copied along one path), which makes a change of a big list, hash or set cost as much as its depth, and an aborted
 //! one nothing but garbage.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::Hash;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, OrdSet, Vector};
+use imbl::{GenericHashMap, Vector};
 
-/// A key, a string, a field.
+/// An element, a field, a name.
 pub(crate) type Bytes = Arc<[u8]>;
 /// A list.
-pub(crate) type List = Vector<Bytes>;
+pub(crate) type List = Shared<Vector<Bytes>>;
 /// A hash.
-pub(crate) type Hash = Table<Bytes>;
+pub(crate) type Fields = Shared<Table<Bytes>>;
 /// A set.
-pub(crate) type Set = Table<()>;
+pub(crate) type Set = Shared<Table<()>>;
+/// A sorted set.
+pub(crate) type ZSet = Shared<Ranking>;
+
+/// A container behind one pointer, so that readers share it for the price of a count and items stay small. Whoever changes it gets a
+/// copy of its root first, if it is shared.
+#[derive(Clone, Default)]
+pub(crate) struct Shared<T>(Arc<T>);
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone> DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(container: T) -> Self {
+        Shared(Arc::new(container))
+    }
+}
+
+impl<A, T: FromIterator<A>> FromIterator<A> for Shared<T> {
+    fn from_iter<I: IntoIterator<Item = A>>(items: I) -> Self {
+        Shared(Arc::new(items.into_iter().collect()))
+    }
+}
+
+/// The longest key that lies beside its value's word.
+const SHORT_KEY: usize = 22;
+
+/// A key of a database. Short ones need no memory of their own, so whoever looks for one has it where the map has its entry.
+#[derive(Clone)]
+pub(crate) enum Key {
+    Short { length: u8, bytes: [u8; SHORT_KEY] },
+    Long(Bytes),
+}
+
+impl From<&[u8]> for Key {
+    fn from(name: &[u8]) -> Self {
+        if name.len() > SHORT_KEY {
+            return Key::Long(name.into());
+        }
+        let mut bytes = [0; SHORT_KEY];
+        bytes[..name.len()].copy_from_slice(name);
+        Key::Short { length: name.len() as u8, bytes }
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Key::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Key::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Key {}
 
 /// What a key holds.
 #[derive(Clone)]
@@ -28,12 +120,102 @@ pub(crate) struct Item {
     pub(crate) value: Value,
 }
 
+impl Item {
+    /// Whether its time has come.
+    pub(crate) fn is_over(&self, now: i64) -> bool {
+        self.expires != 0 && self.expires <= now
+    }
+}
+
+/// The longest string that is kept in its item.
+const IN_PLACE: usize = 44;
+
+/// A string. All but long ones lie in the item itself, so setting one allocates once.
+#[derive(Clone)]
+pub(crate) enum Text {
+    /// An integer in its canonical form, and its digits, so that neither counting nor reading it has to convert anything.
+    Int {
+        length: u8,
+        digits: [u8; 20],
+        number: i64,
+    },
+    Short {
+        length: u8,
+        bytes: [u8; IN_PLACE],
+    },
+    Long(Bytes),
+}
+
+impl Text {
+    pub(crate) fn new(text: &[u8]) -> Self {
+        if let Some(number) = crate::numbers::integer(text) {
+            let mut digits = [0; 20];
+            digits[..text.len()].copy_from_slice(text);
+            return Text::Int { length: text.len() as u8, digits, number };
+        }
+        if text.len() > IN_PLACE {
+            return Text::Long(text.into());
+        }
+        let mut bytes = [0; IN_PLACE];
+        bytes[..text.len()].copy_from_slice(text);
+        Text::Short { length: text.len() as u8, bytes }
+    }
+
+    pub(crate) fn from_integer(number: i64) -> Self {
+        let mut buffer = [0; 20];
+        let text = crate::numbers::decimal(number, &mut buffer);
+        let mut digits = [0; 20];
+        digits[..text.len()].copy_from_slice(text);
+        Text::Int { length: text.len() as u8, digits, number }
+    }
+
+    /// The name of the representation.
+    pub(crate) fn encoding(&self) -> &'static str {
+        match self {
+            Text::Int { .. } => "int",
+            Text::Short { .. } => "embstr",
+            Text::Long(_) => "raw",
+        }
+    }
+
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        match self {
+            Text::Long(bytes) => bytes.clone(),
+            other => (**other).into(),
+        }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Text::Short { length: 0, bytes: [0; IN_PLACE] }
+    }
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Text::Int { length, digits, .. } => &digits[..usize::from(*length)],
+            Text::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Text::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.encoding(), String::from_utf8_lossy(self))
+    }
+}
+
 /// A value of one of the types.
 #[derive(Clone)]
 pub(crate) enum Value {
-    Str(Bytes),
+    Str(Text),
     List(List),
-    Hash(Hash),
+    Hash(Fields),
     Set(Set),
     ZSet(ZSet),
 }
@@ -150,45 +332,55 @@ pub(crate) struct Score(pub(crate) f64);
 impl Eq for Score {}
 
 impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.partial_cmp(&other.0).unwrap_or(std::cmp::Ordering::Equal)
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal)
     }
 }
 
-/// A sorted set: members by name and by score.
+/// The members of a sorted set, by name and by score.
 #[derive(Clone, Default)]
-pub(crate) struct ZSet {
+pub(crate) struct Ranking {
     pub(crate) members: Table<f64>,
-    pub(crate) order: OrdSet<(Score, Bytes)>,
+    /// In order, so that a rank is a position: it is found, and what has it, in the logarithm of the length.
+    pub(crate) order: Vector<(Score, Bytes)>,
 }
 
-impl ZSet {
+impl Ranking {
     pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
 
+    /// How many members fulfil a condition that some of the lowest fulfil and no others.
+    pub(crate) fn count_while(&self, condition: impl Fn(&(Score, Bytes)) -> bool) -> usize {
+        let order = |entry: &(Score, Bytes)| if condition(entry) { Ordering::Less } else { Ordering::Greater };
+        self.order.binary_search_by(order).unwrap_or_else(|rank| rank)
+    }
+
+    /// How many members stand before this one.
+    pub(crate) fn rank(&self, score: f64, member: &[u8]) -> usize {
+        self.count_while(|(own, name)| (*own, &**name) < (Score(score), member))
+    }
+
     pub(crate) fn insert(&mut self, member: &[u8], score: f64) -> bool {
-        let member: Bytes = member.into();
-        if let Some(old) = self.members.get(&member) {
-            let old = *old;
+        if let Some(old) = self.members.get(member).copied() {
             if old == score {
                 return false;
             }
-            self.order.remove(&(Score(old), member.clone()));
+            self.order.remove(self.rank(old, member));
         }
-        self.order.insert((Score(score), member.clone()));
-        self.members.insert(&member, score)
+        self.order.insert(self.rank(score, member), (Score(score), member.into()));
+        self.members.insert(member, score)
     }
 
     pub(crate) fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let score = self.members.remove(member)?;
-        self.order.remove(&(Score(score), member.into()));
+        self.order.remove(self.rank(score, member));
         Some(score)
     }
 }
@@ -199,6 +391,21 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn strings_know_how_they_are_kept() {
+        assert_eq!(size_of::<Item>(), 64, "an item fills a cache line");
+        for (text, encoding) in [("", "embstr"), ("-12", "int"), ("012", "embstr"), ("9223372036854775808", "embstr")] {
+            let own = Text::new(text.as_bytes());
+            assert_eq!((own.encoding(), &*own), (encoding, text.as_bytes()));
+        }
+        for length in [43, 44, 45, 1000] {
+            let text = vec![b'x'; length];
+            let own = Text::new(&text);
+            assert_eq!((own.encoding(), &*own), (if length <= 44 { "embstr" } else { "raw" }, &*text));
+        }
+        assert_eq!(Text::from_integer(i64::MIN).to_vec(), i64::MIN.to_string().into_bytes());
+    }
+
     /// Random changes of a table and a sorted set, tried against the standard library's map.
     #[test]
     fn tables_agree_with_a_map() {
@@ -208,9 +415,9 @@ mod tests {
             (seed >> 33) % below
         };
         let (mut set, mut model) = (ZSet::default(), BTreeMap::new());
-        for round in 0..20_000 {
-            let growing = round % 4000 < 2500;
-            let member = format!("m{}", random(300)).into_bytes();
+        for round in 0..40_000 {
+            let growing = round % 8000 < 5000;
+            let member = format!("m{}", random(1000)).into_bytes();
             if random(10) < if growing { 8 } else { 2 } {
                 let score = random(50) as f64;
                 assert_eq!(set.insert(&member, score), model.insert(member, score).is_none());
@@ -223,6 +430,9 @@ mod tests {
                     model.iter().map(|(member, score)| (Score(*score), Bytes::from(&**member))).collect();
                 by_score.sort();
                 assert!(set.order.iter().eq(by_score.iter()));
+                for (rank, (score, member)) in by_score.iter().enumerate().step_by(17) {
+                    assert_eq!(set.rank(score.0, member), rank);
+                }
                 assert!(model.iter().all(|(member, score)| set.members.get(member) == Some(score)));
             }
         }

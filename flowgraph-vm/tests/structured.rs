@@ -323,7 +323,10 @@ impl Writer {
             14 => {
                 self.out += &match self.random.below(2) {
                     0 => format!("for j{} in [1, [2], 0, a]", self.depth),
-                    _ => format!("for k{0}, v{0} in [[1, b], [a, 2]]", self.depth),
+                    _ => format!(
+                        "for k{0}, v{0} in [[1, b], [a, 2]] {{ print(k{0}, v{0}) }}\nfor k{0}, v{0} in [[2, 1]]",
+                        self.depth
+                    ),
                 };
                 self.loop_block();
                 self.out.push('\n');

@@ -61,7 +61,8 @@ pub trait Atomics: Send + Sync + Debug + Sized + 'static {
     /// wait becomes an abort and the schedules in which the wait would have ended are explored as well.
     const CAN_WAIT: bool;
 
-    /// Whether a thread that is alone does without locked instructions; see `alone.rs`. A model has as many descriptors as threads all the time.
+    /// Whether a thread that is alone does without locked instructions; see `alone.rs`. A model has as many descriptors as threads all
+    /// the time.
     const BIASED: bool = false;
 
     /// A sequentially consistent fence.
@@ -73,6 +74,14 @@ pub trait Atomics: Send + Sync + Debug + Sized + 'static {
 
     /// The expensive half of an asymmetric fence: as if every running thread executed a fence at some point during the call.
     fn heavy();
+
+    /// Orders the loads before it and the loads after it in the eyes of third threads: if a store is missing from what another thread loaded
+    /// and is found here before, what that thread had stored until then is found after. A full fence, except where a store becomes visible
+    /// to all other threads at once.
+    #[track_caller]
+    fn settle() {
+        Self::fence();
+    }
 
     /// Tells the processor or the scheduler that the caller polls.
     fn spin();
@@ -119,6 +128,16 @@ impl Atomics for Native {
     #[inline]
     fn heavy() {
         crate::membarrier::heavy();
+    }
+
+    /// Nothing on x86 and 64-bit ARM, where stores become visible to all others at once and loads after an acquire stay after it.
+    #[inline(always)]
+    fn settle() {
+        if cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")) {
+            std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        } else {
+            Self::fence();
+        }
     }
 
     #[inline(always)]

@@ -772,7 +772,6 @@ impl<A: Atomics> Default for ReadLog<A> {
 impl<A: Atomics> ReadLog<A> {
     /// Appends a header.
     #[inline(always)]
-    #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the pointer is stored, not followed")]
     pub fn push(&mut self, header: *const A::Word) {
         self.0.push_or(header, Self::make_room);
     }

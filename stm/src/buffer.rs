@@ -17,7 +17,7 @@ pub struct Write<A: Atomics> {
 
 /// The buffered writes of one transaction, oldest first, with an index from field to its newest entry.
 ///
-/// Up to [`SCAN`] entries are searched from the newest back; beyond that an open-addressing table is kept. A write to a field already
+/// Up to `SCAN` entries are searched from the newest back; beyond that an open-addressing table is kept. A write to a field already
 /// written since the last savepoint overwrites its entry; one written before the savepoint gets a second entry, which the
 /// roll-back removes.
 #[derive(Debug)]

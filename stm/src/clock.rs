@@ -23,11 +23,25 @@ pub trait Clock: Send + Sync + 'static {
     /// Whether a commit without competition adds one.
     const COUNTS: bool;
 
+    /// Whether a commit may get a stamp that another thread has made. A snapshot that covers it has then not been released by that commit, so
+    /// whoever takes it [settles](Atomics::settle) before reading; pairs with the fence in [`stamp`](Self::stamp).
+    const SHARES: bool;
+
     /// The newest snapshot. Acquire pairs with the release in [`stamp`](Self::stamp): everything committed up to the snapshot is
     /// visible to whoever reads under it.
     #[inline(always)]
     fn now<A: Atomics>(domain: &Domain<A>) -> u64 {
-        domain.clock.load(Ordering::Acquire)
+        let now = domain.clock.load(Ordering::Acquire);
+        Self::settle::<A>();
+        now
+    }
+
+    /// After a load of the clock, before anything is read under that snapshot.
+    #[inline(always)]
+    fn settle<A: Atomics>() {
+        if Self::SHARES {
+            A::settle();
+        }
     }
 
     /// A stamp for a transaction that may be alone (`alone.rs`).
@@ -73,6 +87,8 @@ impl Clock for Gv1 {
 
     const COUNTS: bool = true;
 
+    const SHARES: bool = false;
+
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
         // AcqRel: the release publishes this commit's writes to later snapshots; the acquire makes the locks of every earlier
@@ -96,6 +112,8 @@ impl Clock for Gv4 {
     const NAME: &'static str = "gv4";
 
     const COUNTS: bool = true;
+
+    const SHARES: bool = true;
 
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
@@ -127,6 +145,8 @@ impl Clock for Deferred {
     const NAME: &'static str = "deferred";
 
     const COUNTS: bool = false;
+
+    const SHARES: bool = true;
 
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, _snapshot: u64) -> Stamp {

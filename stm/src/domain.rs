@@ -18,7 +18,7 @@ use crate::history::History;
 use crate::reclaim::Retired;
 use crate::watch::Watchers;
 
-/// The value of [`Slot::active`] while its thread runs no transaction.
+/// The value of `Slot::active` while its thread runs no transaction.
 pub const IDLE: u64 = u64::MAX;
 
 /// The age of a transaction that has met no conflict yet: younger than every other.

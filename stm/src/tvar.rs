@@ -106,7 +106,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// The value, cloned.
     ///
     /// # Errors
-    /// An [`Abort`], to be passed on with `?`.
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
     #[inline(always)]
     #[track_caller]
     pub fn get<R: Read>(&self, tx: &mut R) -> Result<T>
@@ -119,7 +119,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// Calls `f` with the value, without cloning it.
     ///
     /// # Errors
-    /// An [`Abort`], to be passed on with `?`.
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
     #[inline(always)]
     #[track_caller]
     pub fn with<R: Read, U>(&self, tx: &mut R, f: impl FnOnce(&T) -> U) -> Result<U> {
@@ -138,7 +138,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// Sets the value.
     ///
     /// # Errors
-    /// An [`Abort`], to be passed on with `?`.
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
     ///
     /// # Abort safety
     /// If the attempt aborts, `value` is dropped.
@@ -160,7 +160,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// Replaces the value by `f` of it.
     ///
     /// # Errors
-    /// An [`Abort`], to be passed on with `?`.
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
     ///
     /// # Abort safety
     /// `f` runs again if the transaction does.
@@ -174,7 +174,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// Replaces the value and returns the one before.
     ///
     /// # Errors
-    /// An [`Abort`], to be passed on with `?`.
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
     #[track_caller]
     pub fn replace<P: Protocol>(&self, tx: &mut Tx<'_, P>, value: T) -> Result<T>
     where

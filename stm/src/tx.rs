@@ -180,14 +180,14 @@ impl<'a, P: Protocol> Tx<'a, P> {
     /// }
     ///
     /// let account = TVar::new(10);
-    /// let outcome = try_atomically(|tx| {
+    /// let outcome: std::result::Result<(), String> = try_atomically(|tx| {
     ///     pay(tx, &account, 30)?;
     ///     // Only the end counts.
     ///     account.modify(tx, |balance| balance + 25)?;
     ///     Ok(())
     /// });
     /// assert_eq!((outcome, account.load()), (Ok(()), 5));
-    /// let outcome = try_atomically(|tx| Ok(pay(tx, &account, 6)?));
+    /// let outcome: std::result::Result<(), String> = try_atomically(|tx| Ok(pay(tx, &account, 6)?));
     /// assert_eq!((outcome, account.load()), (Err(String::from("overdrawn: -1")), 5));
     /// ```
     ///

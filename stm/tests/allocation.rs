@@ -63,7 +63,7 @@ fn a_steady_transaction_allocates_nothing() {
         for word in &words[..20] {
             word.set(tx, sum % 1000)?;
         }
-        let _ = tx.or_else(
+        tx.or_else(
             |tx| {
                 words[1].set(tx, 5)?;
                 tx.retry::<()>()

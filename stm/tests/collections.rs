@@ -121,13 +121,13 @@ enum MapOp {
 fn altered(value: Option<&String>) -> Option<String> {
     match value {
         None => Some("altered".into()),
-        Some(value) if value.len() % 2 == 0 => None,
+        Some(value) if value.len().is_multiple_of(2) => None,
         Some(value) => Some(format!("{value}!!")),
     }
 }
 
 fn kept(key: u64, value: &str) -> bool {
-    (key + value.len() as u64) % 3 != 0
+    !(key + value.len() as u64).is_multiple_of(3)
 }
 
 /// A hasher so bad that leaves overflow: all keys share all but two bits.
@@ -184,7 +184,7 @@ impl<S: std::hash::BuildHasher + Send + Sync + 'static> Subject for MapSubject<S
             }
             MapOp::Modify(key) => Ok(map.modify(tx, key, |value| format!("{value}*"))?.then(String::new)),
             MapOp::GetOrInsert(key) => map.get_or_insert_with(tx, *key, || "given".into()).map(Some),
-            MapOp::Alter(key) => map.alter(tx, *key, |value| altered(value)).map(|()| None),
+            MapOp::Alter(key) => map.alter(tx, *key, altered).map(|()| None),
             MapOp::Retain => map.retain(tx, |key, value| kept(*key, value)).map(|()| None),
             MapOp::Remove(key) => map.remove(tx, key),
             MapOp::Len => Ok(Some(map.len(tx)?.to_string())),
@@ -425,11 +425,13 @@ impl Subject for OrderedSubject {
             OrderedOp::InsertIfAbsent(key) => one(key, map.insert_if_absent(tx, *key, 5)?.then_some(0)),
             OrderedOp::GetOrInsert(key) => one(key, Some(map.get_or_insert_with(tx, *key, || 6)?)),
             OrderedOp::Alter(key) => {
-                map.alter(tx, *key, |value| value.map_or(Some(7), |value| (value % 3 != 0).then_some(value + 1)))?;
+                map.alter(tx, *key, |value| {
+                    value.map_or(Some(7), |value| (!value.is_multiple_of(3)).then_some(value + 1))
+                })?;
                 Vec::new()
             }
             OrderedOp::Retain => {
-                map.retain(tx, |key, value| (key + value) % 3 != 0)?;
+                map.retain(tx, |key, value| !(key + value).is_multiple_of(3))?;
                 Vec::new()
             }
             OrderedOp::AtMost(key, most) => {
@@ -474,13 +476,13 @@ impl Subject for OrderedSubject {
             OrderedOp::Alter(key) => {
                 match model.get(key) {
                     None => model.insert(*key, 7),
-                    Some(value) if value % 3 != 0 => model.insert(*key, value + 1),
+                    Some(value) if !value.is_multiple_of(3) => model.insert(*key, value + 1),
                     Some(_) => model.remove(key),
                 };
                 Vec::new()
             }
             OrderedOp::Retain => {
-                model.retain(|key, value| (*key + *value) % 3 != 0);
+                model.retain(|key, value| !(*key + *value).is_multiple_of(3));
                 Vec::new()
             }
             OrderedOp::AtMost(key, most) => {

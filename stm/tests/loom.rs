@@ -22,24 +22,9 @@ fn depth() -> Depth {
     }
 }
 
-/// What a run without the variable explores of each protocol.
-fn stages() -> Vec<Stage> {
-    match depth() {
-        Depth::Quick => {
-            let one = Class::ONE_ONE;
-            let special =
-                [Runs::Fails, Runs::ReadOnly, Runs::Irrevocable].map(|kind| Stage::Class(one.with_one(kind), 1));
-            let mut stages = vec![Stage::Class(one, 2), Stage::Scenarios(1), Stage::Regressions(1)];
-            stages.extend(special);
-            stages
-        }
-        depth => depth.stages(),
-    }
-}
-
 fn explore<P: Protocol<Loom>>(kind: Kind) -> BTreeSet<Fault> {
     let mut sites = BTreeSet::new();
-    for stage in stages() {
+    for stage in depth().stages() {
         let report = explore_stage::<P>(&stage, None, None, 0);
         println!("{kind} {report}");
         if let Some(counterexample) = &report.broken {
@@ -63,7 +48,7 @@ fn every_protocol_is_clean() {
 /// Explores `P` with a mutant planted until it is found.
 fn kill<P: Protocol<Loom>>(id: &str) -> String {
     let mut sites = BTreeSet::new();
-    for stage in [Stage::Class(Class::ONE_ONE, 1), Stage::Class(Class::ONE_ONE.with_one(Runs::Fails), 1)] {
+    for stage in [Stage::Class(Class::ONE_ONE, None), Stage::Class(Class::ONE_ONE.with_one(Runs::Fails), None)] {
         sites.extend(explore_stage::<P>(&stage, None, None, 0).sites);
     }
     let is_it = |fault: &&Fault| matches!(fault.change, Change::Mutant(name) if name == id);
@@ -84,10 +69,10 @@ fn three_planted_bugs_are_found() {
 
 #[test]
 fn a_counterexample_is_shown_in_columns_and_can_be_replayed() {
-    let sites = explore_stage::<shipped::Tl2>(&Stage::Class(Class::ONE_ONE, 1), None, None, 0).sites;
+    let sites = explore_stage::<shipped::Tl2>(&Stage::Class(Class::ONE_ONE, None), None, None, 0).sites;
     let is_it = |fault: &&Fault| fault.change == Change::Mutant("lazy-no-commit-validation");
     let fault = *sites.iter().find(is_it).expect("tl2 validates its reads");
-    let report = explore_stage::<shipped::Tl2>(&Stage::Class(Class::ONE_ONE, 1), None, Some(fault), 0);
+    let report = explore_stage::<shipped::Tl2>(&Stage::Class(Class::ONE_ONE, None), None, Some(fault), 0);
     let counterexample = report.broken.expect("a commit without validation loses updates");
     let text = counterexample.to_string();
     assert!(text.contains("no serial order explains"), "{text}");

@@ -1,7 +1,7 @@
 //! How much a server's connections may take, and what the operating system allows and says.
 #![expect(unsafe_code, reason = "asks the operating system")]
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// How much a server's connections may take.
@@ -55,4 +55,18 @@ pub(super) fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: the call reads and writes the one structure that it is told of.
     unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+}
+
+/// Clients that the system keeps for a listener that has not accepted them yet. Whoever comes on top is not answered and tries again after
+/// a second, so a worker that is busy for some milliseconds must not be enough to fill it.
+const WAITING: libc::c_int = 4096;
+
+/// Lets the system keep more clients for a listener than it does by default.
+pub(super) fn let_wait(listener: &impl AsRawFd) -> std::io::Result<()> {
+    // SAFETY: the call is given a descriptor that is open for as long as the borrow, and changes only how long its queue may be.
+    if unsafe { libc::listen(listener.as_raw_fd(), WAITING) } == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }

@@ -24,6 +24,7 @@ pub(super) enum Listener {
 impl Listener {
     pub(super) fn tcp(address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
         let listener = TcpListener::bind(address)?;
+        super::limits::let_wait(&listener)?;
         let address = listener.local_addr()?;
         Ok((Listener::Tcp(listener), address))
     }

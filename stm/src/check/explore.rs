@@ -4,7 +4,9 @@
 //! fails if no serial order explains it, if a log or a lock is left behind, if the protocol panics, or if it does not come to an end.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +14,9 @@ use std::time::Instant;
 
 use super::heap::{Heap, Session};
 use super::oracle::{self, End, Execution, Seen};
-use super::platform::{Loom, MODEL_THREADS, enter_model_thread, set_model_size};
+use super::platform::{Loom, MODEL_THREADS, begin_execution, describe_model, enter_model_thread};
 use super::program::{Kind, Op, Program, Transaction, name};
+use super::sleep;
 use crate::attempt::Mode;
 use crate::header::Header;
 use crate::protocol::Protocol;
@@ -28,6 +31,9 @@ pub struct Limits {
     pub executions: Option<u64>,
     /// The time.
     pub deadline: Option<Instant>,
+    /// Whether also to run to its end what repeats an earlier execution in another order of independent steps. What comes out is the same; it
+    /// is there to check that.
+    pub repetitions: bool,
 }
 
 impl Limits {
@@ -77,6 +83,10 @@ impl std::fmt::Display for Counterexample {
 pub struct Exploration {
     /// How many executions were run.
     pub executions: u64,
+    /// How many of them were cut because they repeat an earlier one in another order of independent steps.
+    pub cut: u64,
+    /// What the programs' transactions read, how they ended and what they left, hashed, in all executions.
+    pub outcomes: HashSet<u64>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -93,6 +103,8 @@ struct Stop;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static CUT: Cell<u64> = const { Cell::new(0) };
+    static OUTCOMES: RefCell<HashSet<u64>> = RefCell::default();
     static FOUND: RefCell<Option<Wrong>> = const { RefCell::new(None) };
     static IN_MODEL: Cell<bool> = const { Cell::new(false) };
 }
@@ -140,7 +152,10 @@ pub(crate) fn model(
 ) -> Exploration {
     silence_model_panics();
     COUNT.set(0);
+    CUT.set(0);
     FOUND.set(None);
+    sleep::start(limits.bound.is_none() && !limits.repetitions);
+    OUTCOMES.take();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = limits.bound;
     builder.max_branches = 5_000;
@@ -161,14 +176,26 @@ pub(crate) fn model(
                 resume_unwind(Box::new(Stop));
             }
             COUNT.set(count + 1);
-            if let Err(wrong) = model() {
-                FOUND.set(Some(wrong));
-                resume_unwind(Box::new(Stop));
+            begin_execution();
+            let outcome = catch_unwind(AssertUnwindSafe(&model));
+            // What repeats an earlier execution does not say anything, whatever comes of it.
+            if sleep::is_cut() {
+                CUT.set(CUT.get() + 1);
+                return;
+            }
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(wrong)) => {
+                    FOUND.set(Some(wrong));
+                    resume_unwind(Box::new(Stop));
+                }
+                Err(payload) => resume_unwind(payload),
             }
         });
     }));
     IN_MODEL.set(false);
     let executions = COUNT.get();
+    let cut = CUT.get();
     let found = FOUND.take();
     let broken = |wrong: Wrong| {
         let Wrong { complaint, picture } = wrong;
@@ -187,7 +214,7 @@ pub(crate) fn model(
         (Err(_), None) if capped.load(Ordering::Relaxed) == 1 => Outcome::Capped,
         (Err(payload), None) => broken(Wrong { complaint: panic_text(&*payload), picture: String::new() }),
     };
-    Exploration { executions, outcome }
+    Exploration { executions, cut, outcomes: OUTCOMES.take(), outcome }
 }
 
 /// Explores one program under `P`.
@@ -206,7 +233,7 @@ type Returned<P> = (Session<Loom, P>, Vec<Seen>, Option<String>);
 
 /// One execution of a program within a model.
 fn execute<P: Protocol<Loom>>(program: &Program) -> Result<(), Wrong> {
-    set_model_size(program.threads.len());
+    describe_model(program.threads.len(), false);
     let heap = Heap::<Loom>::new(program.objects().max(1));
     let steps: Steps = Arc::default();
     let mut sessions: Vec<Session<Loom, P>> = program.threads.iter().map(|_| Session::new(&heap)).collect();
@@ -262,7 +289,12 @@ fn aftermath<P: Protocol<Loom>>(
         }
     }
     match read_alone(session, heap.len()) {
-        Some(last) => execution.last = last,
+        Some(last) => {
+            execution.last = last;
+            if !sleep::is_cut() {
+                note_outcome(execution);
+            }
+        }
         None => return Some("a transaction that runs alone afterwards cannot commit".to_owned()),
     }
     if oracle::is_explained(program, execution) {
@@ -275,6 +307,15 @@ fn aftermath<P: Protocol<Loom>>(
         let blamed: Vec<String> = blamed.iter().map(|(t, n)| format!("T{}.{}", t + 1, n + 1)).collect();
         format!("no serial order explains the reads of {}", blamed.join(", or those of "))
     })
+}
+
+fn note_outcome(execution: &Execution) {
+    let mut hasher = DefaultHasher::new();
+    execution.last.hash(&mut hasher);
+    for Seen { thread, transaction, reads, end, .. } in &execution.transactions {
+        (thread, transaction, reads, end).hash(&mut hasher);
+    }
+    OUTCOMES.with_borrow_mut(|outcomes| outcomes.insert(hasher.finish()));
 }
 
 /// Reads all objects in a transaction that nobody disturbs. It may take a few attempts where a first one moves the clock.
@@ -388,4 +429,31 @@ fn picture(program: &Program, execution: &Execution) -> String {
     let last = execution.last.iter().enumerate().map(|(object, value)| format!("{} = {value}", name(object as u8)));
     let _ = writeln!(text, "  afterwards {}; at first all were 0", last.collect::<Vec<_>>().join(", "));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::shipped;
+
+    #[test]
+    fn what_is_cut_had_nothing_new_to_say() {
+        fn explore_both<P: Protocol<Loom>>(text: &str) {
+            let program: Program = text.parse().unwrap();
+            let all = explore::<P>(&program, Limits { repetitions: true, ..Limits::default() });
+            let some = explore::<P>(&program, Limits::default());
+            println!("{} {text}: {} executions, {} without repetitions", P::INFO.name, all.executions, some.executions);
+            assert!(matches!((&all.outcome, &some.outcome), (Outcome::Clean, Outcome::Clean)), "{text}");
+            assert_eq!(all.outcomes, some.outcomes, "{text}");
+            assert!(some.cut > 0 && some.executions < all.executions, "{text}");
+        }
+        for text in ["rx wx | wx", "wx wy | rx ry", "rx wy | ry wx", "wx; wy | ry"] {
+            explore_both::<shipped::Eager>(text);
+        }
+        for text in ["rx wx | wx", "wx ry | rx"] {
+            explore_both::<shipped::Norec>(text);
+            explore_both::<shipped::EagerDeferred>(text);
+        }
+        explore_both::<shipped::Tl2>("wx ry | rx");
+    }
 }

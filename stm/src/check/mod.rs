@@ -35,6 +35,7 @@ pub mod proof;
 pub mod recorder;
 pub mod scenario;
 pub mod schedules;
+mod sleep;
 
 use std::collections::BTreeSet;
 use std::fmt;

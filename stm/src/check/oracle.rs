@@ -9,7 +9,7 @@ use super::program::{Op, Program};
 use crate::abort::Abort;
 
 /// How a transaction ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum End {
     /// It committed.
     Committed,

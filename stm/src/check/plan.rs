@@ -54,20 +54,24 @@ pub enum Depth {
 /// One thing to explore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// All scenarios that apply, with this bound on preemptions.
-    Scenarios(usize),
+    /// All scenarios that apply, with this bound on preemptions, or none.
+    Scenarios(Option<usize>),
     /// Programs that once were counterexamples to some protocol.
-    Regressions(usize),
-    /// A class with this bound on preemptions.
-    Class(Class, usize),
+    Regressions(Option<usize>),
+    /// A class with this bound on preemptions, or none.
+    Class(Class, Option<usize>),
+}
+
+fn named(bound: Option<usize>) -> String {
+    bound.map_or_else(|| "unbounded".to_owned(), |bound| format!("bound {bound}"))
 }
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stage::Scenarios(bound) => write!(f, "scenarios, bound {bound}"),
-            Stage::Regressions(bound) => write!(f, "regressions, bound {bound}"),
-            Stage::Class(class, bound) => write!(f, "class {class}, bound {bound}"),
+            Stage::Scenarios(bound) => write!(f, "scenarios, {}", named(*bound)),
+            Stage::Regressions(bound) => write!(f, "regressions, {}", named(*bound)),
+            Stage::Class(class, bound) => write!(f, "class {class}, {}", named(*bound)),
         }
     }
 }
@@ -87,20 +91,20 @@ impl Depth {
     /// What is explored, in order.
     #[must_use]
     pub fn stages(self) -> Vec<Stage> {
-        let (one, two) = (Class::ONE_ONE, Class::TWO_ONE);
+        let (one, two, three) = (Class::ONE_ONE, Class::TWO_ONE, Class::ONE_ONE_ONE);
         let kinds = [Kind::Fails, Kind::ReadOnly, Kind::Irrevocable];
-        let special = |bound| kinds.iter().map(move |&kind| Stage::Class(one.with_one(kind), bound));
-        let mut stages = vec![Stage::Class(one, 1), Stage::Scenarios(1), Stage::Regressions(1)];
-        stages.extend(special(1));
-        stages.extend([Stage::Class(one, 2), Stage::Scenarios(2), Stage::Regressions(2)]);
+        let mut stages = vec![Stage::Class(one, None)];
+        stages.extend(kinds.map(|kind| Stage::Class(one.with_one(kind), None)));
+        stages.extend([1, 2].map(|bound| Stage::Scenarios(Some(bound))));
+        stages.push(Stage::Regressions(Some(1)));
         if self != Depth::Quick {
-            stages.push(Stage::Class(two, 1));
+            stages.extend([Stage::Regressions(Some(2)), Stage::Class(two, Some(1))]);
         }
         if self == Depth::Long {
-            stages.extend(special(2));
-            stages.extend([Stage::Class(one, 3), Stage::Scenarios(3), Stage::Class(two.with_one(Kind::Fails), 1)]);
-            stages.extend([Stage::Class(Class::ONE_ONE_ONE, 1), Stage::Class(two, 2)]);
-            stages.extend([Stage::Class(Class::ONE_ONE_ONE, 2), Stage::Class(Class::TWO_TWO, 1)]);
+            stages.extend([Stage::Class(Class::TWO_TWO.up_to(5), None), Stage::Class(three, Some(1))]);
+            stages.extend([Stage::Class(two, Some(2)), Stage::Class(two.with_one(Kind::Fails), Some(1))]);
+            stages.extend([Stage::Class(two, None), Stage::Class(three, Some(2)), Stage::Scenarios(None)]);
+            stages.push(Stage::Class(Class::TWO_TWO, None));
         }
         stages
     }
@@ -117,6 +121,8 @@ pub struct StageReport {
     pub explored: usize,
     /// How many executions that took.
     pub executions: u64,
+    /// How many of them were cut as repetitions.
+    pub cut: u64,
     /// How long it took.
     pub time: Duration,
     /// The smallest program that broke the contract.
@@ -135,8 +141,9 @@ impl StageReport {
 
 impl fmt::Display for StageReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StageReport { stage, programs, explored, executions, time, .. } = self;
-        write!(f, "{stage}: {explored} of {programs} programs, {executions} executions, {:.1} s", time.as_secs_f64())?;
+        let StageReport { stage, programs, explored, executions, cut, time, .. } = self;
+        write!(f, "{stage}: {explored} of {programs} programs, {executions} executions ({cut} cut as repetitions), ")?;
+        write!(f, "{:.1} s", time.as_secs_f64())?;
         match () {
             () if self.broken.is_some() => f.write_str(", BROKEN"),
             () if explored < programs => f.write_str(", NOT FINISHED"),
@@ -158,7 +165,7 @@ pub fn explore_stage<P: Protocol<Loom>>(
     fault: Option<Fault>,
     from: usize,
 ) -> StageReport {
-    let limits = |bound: usize| Limits { bound: Some(bound), deadline, executions: None };
+    let limits = |bound: Option<usize>| Limits { bound, deadline, ..Limits::default() };
     match stage {
         Stage::Scenarios(bound) => {
             let all = scenarios::<P>();
@@ -186,7 +193,7 @@ fn run_all(
 ) -> StageReport {
     let start = Instant::now();
     let next = AtomicUsize::new(from);
-    let executions = AtomicU64::new(0);
+    let (executions, cut) = (AtomicU64::new(0), AtomicU64::new(0));
     let stopped = AtomicBool::new(false);
     let done = Mutex::new(vec![false; count]);
     let broken: Mutex<BTreeMap<usize, Box<Counterexample>>> = Mutex::default();
@@ -202,6 +209,7 @@ fn run_all(
                     }
                     let exploration = explore(index);
                     executions.fetch_add(exploration.executions, Ordering::Relaxed);
+                    cut.fetch_add(exploration.cut, Ordering::Relaxed);
                     match exploration.outcome {
                         Outcome::Clean => done.lock().expect("no panic")[index] = true,
                         Outcome::Capped => stopped.store(true, Ordering::Relaxed),
@@ -227,6 +235,7 @@ fn run_all(
         programs: count,
         explored: done.iter().take_while(|done| **done).count(),
         executions: executions.into_inner(),
+        cut: cut.into_inner(),
         time: start.elapsed(),
         broken: broken.into_inner().expect("no panic").into_values().next(),
         sites: sites.into_inner().expect("no panic"),

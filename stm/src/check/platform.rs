@@ -18,6 +18,7 @@ use std::panic::Location;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::sleep::{self, Access};
 use crate::atomics::{Atomics, Word};
 
 /// What goes wrong at a place in the source, if it is planted.
@@ -169,7 +170,7 @@ fn mutated(id: &'static str) -> bool {
 }
 
 macro_rules! model_platform {
-    ($(#[doc = $doc:literal])+ $name:ident, $word_name:ident, $word:ty, $fence:expr, $yield:expr) => {
+    ($(#[doc = $doc:literal])+ $name:ident, $word_name:ident, $fence:expr, $yield:expr, $heavy:expr) => {
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, Default)]
         pub struct $name;
@@ -188,14 +189,22 @@ macro_rules! model_platform {
 
             #[track_caller]
             fn light() {
-                if keeps("light fence") {
+                if $heavy && keeps("light fence") {
                     $fence;
                 }
             }
 
             #[track_caller]
             fn heavy() {
+                assert!($heavy, "this model was said to execute no heavy fence");
                 if keeps("heavy fence") {
+                    $fence;
+                }
+            }
+
+            #[track_caller]
+            fn settle() {
+                if keeps("settling fence") {
                     $fence;
                 }
             }
@@ -209,61 +218,39 @@ macro_rules! model_platform {
                 mutated(id)
             }
         }
-
-        impl Word for $word_name {
-            fn new(value: u64) -> Self {
-                $word_name::of(<$word>::new(value))
-            }
-
-            #[track_caller]
-            fn load(&self, order: Ordering) -> u64 {
-                self.before_load();
-                self.word.load(weaken("load", order))
-            }
-
-            #[track_caller]
-            fn store(&self, value: u64, order: Ordering) {
-                self.before_store();
-                self.word.store(value, weaken("store", order));
-            }
-
-            #[track_caller]
-            fn compare_exchange(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64> {
-                self.before_store();
-                self.word.compare_exchange(current, new, weaken("compare_exchange", success), Ordering::Relaxed)
-            }
-
-            #[track_caller]
-            fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-                self.before_store();
-                self.word.fetch_add(value, weaken("fetch_add", order))
-            }
-
-            #[track_caller]
-            fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
-                self.before_store();
-                self.word.fetch_max(value, weaken("fetch_max", order))
-            }
-        }
     };
 }
 
 /// A word of [`Loom`].
 ///
-/// Loom explores the other order of two accesses only if the earlier one was the *last* access to the word. A thread that loads a
-/// word before it writes it (as every lock does) thereby hides the loads of the others before, and orders in which its write
-/// comes first are never tried. So each thread's loads are announced on an object of their own, and each write on those of all others.
-/// What serves is a condition variable nobody waits for: telling it is an event that others must be ordered with, and has no effect on
-/// memory.
+/// Two things are added to loom's own:
+///
+/// - Loom explores the other order of two accesses only if the earlier one was the *last* access to the word. A thread that loads a word
+///   before it writes it (as every lock does) thereby hides the loads of the others before, and orders in which its write comes first
+///   are never tried. So each thread's loads are announced on an object of their own, and each write on those of all others. What
+///   serves is a condition variable nobody waits for: telling it is an event that others must be ordered with, and has no effect on
+///   memory. An access and its announcement are one step: no other thread goes between.
+/// - What loom stores is not the value but the number of the store, so that two stores of one value can be told apart; see
+///   [`sleep`](super::sleep), which must know which of them a load has found.
 #[derive(Debug)]
 pub struct LoomWord {
     // Never dropped: loom would want to know that nobody accesses it any more, which it cannot where `std::sync::Arc` sees to that.
     word: ManuallyDrop<loom::sync::atomic::AtomicU64>,
+    /// The last store: what the word is to an execution that is cut. Relaxed: all threads of a model are one thread to the machine.
+    last: AtomicU64,
+    /// Names the word, the same in all executions.
+    name: u64,
     loaded_by: [OnceLock<loom::sync::Condvar>; MODEL_THREADS],
 }
 
 /// The most threads of a model under loom.
 pub const MODEL_THREADS: usize = 4;
+
+/// The name of the fences, which is that of no word.
+const ALL_FENCES: u64 = 0;
+
+/// The number of no store.
+const NO_STORE: u64 = u64::MAX;
 
 loom::lazy_static! {
     // Fences are no events to loom's exploration, but their order is part of the behaviour.
@@ -272,12 +259,26 @@ loom::lazy_static! {
 
 /// A sequentially consistent fence, in every order with the others.
 fn loom_fence() {
-    FENCES.notify_all();
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    if !sleep::is_cut() {
+        FENCES.notify_all();
+        loom::sync::atomic::fence(Ordering::SeqCst);
+        sleep::note(model_thread(), ALL_FENCES, Access::Write, 0);
+    }
+}
+
+fn loom_yield() {
+    if !sleep::is_cut() {
+        sleep::note(model_thread(), ALL_FENCES, Access::Yield, 0);
+        loom::thread::yield_now();
+    }
 }
 
 loom::thread_local! {
     static MODEL_THREAD: Cell<usize> = Cell::new(0);
+}
+
+fn model_thread() -> usize {
+    MODEL_THREAD.with(Cell::get)
 }
 
 /// Says that the calling thread of a model is its `index`-th. The first, which starts the others, is 0 and need not say it.
@@ -285,57 +286,237 @@ pub fn enter_model_thread(index: usize) {
     MODEL_THREAD.with(|thread| thread.set(index));
 }
 
-impl LoomWord {
-    fn of(word: loom::sync::atomic::AtomicU64) -> Self {
-        LoomWord { word: ManuallyDrop::new(word), loaded_by: [const { OnceLock::new() }; MODEL_THREADS] }
-    }
+/// What the executions of a model have in common, and what one has done.
+#[derive(Debug)]
+struct Model {
+    /// How many threads it has.
+    threads: usize,
+    /// Whether heavy fences are executed in it, so that light ones are more than nothing.
+    heavy: bool,
+    /// The values stored, by number of the store.
+    stored: Vec<u64>,
+    /// How many words each thread has made.
+    words: [u64; MODEL_THREADS],
+}
 
+thread_local! {
+    static MODEL: RefCell<Model> =
+        const { RefCell::new(Model { threads: 2, heavy: true, stored: Vec::new(), words: [0; MODEL_THREADS] }) };
+}
+
+/// Says how many threads the model has, and whether heavy fences are executed in it.
+///
+/// A light fence orders nothing against another light fence: natively it is no instruction. Where no heavy one is executed it is nothing
+/// here too, which is stricter than a fence and leaves fewer orders to explore.
+pub(super) fn describe_model(threads: usize, heavy: bool) {
+    assert!(threads <= MODEL_THREADS, "at most {MODEL_THREADS} threads in a model");
+    MODEL.with_borrow_mut(|model| (model.threads, model.heavy) = (threads, heavy));
+}
+
+/// Before each execution of a model.
+pub(super) fn begin_execution() {
+    sleep::begin();
+    MODEL.with_borrow_mut(|model| {
+        (model.threads, model.heavy) = (2, true);
+        model.stored.clear();
+        model.words = [0; MODEL_THREADS];
+    });
+}
+
+fn has_heavy_fences() -> bool {
+    MODEL.with_borrow(|model| model.heavy)
+}
+
+fn number_store(value: u64) -> u64 {
+    MODEL.with_borrow_mut(|model| {
+        model.stored.push(value);
+        model.stored.len() as u64 - 1
+    })
+}
+
+fn stored(number: u64) -> u64 {
+    MODEL.with_borrow(|model| model.stored[number as usize])
+}
+
+/// Lets no other thread go between the steps of `f`, nor explores what they find.
+fn as_one_step<R>(f: impl FnOnce() -> R) -> R {
+    loom::stop_exploring();
+    let result = f();
+    loom::explore();
+    result
+}
+
+impl LoomWord {
     fn announce(&self, thread: usize) {
         self.loaded_by[thread].get_or_init(loom::sync::Condvar::new).notify_all();
     }
 
-    fn before_load(&self) {
-        self.announce(MODEL_THREAD.with(Cell::get));
+    fn after_load(&self, found: u64) {
+        let this = model_thread();
+        sleep::note(this, self.name, Access::Load, found);
+        if !sleep::is_cut() {
+            as_one_step(|| self.announce(this));
+        }
     }
 
-    fn before_store(&self) {
-        let this = MODEL_THREAD.with(Cell::get);
-        let threads = MODEL_SIZE.get();
-        (0..threads).filter(|thread| *thread != this).for_each(|thread| self.announce(thread));
+    fn after_write(&self, found: u64) {
+        let this = model_thread();
+        sleep::note(this, self.name, Access::Write, found);
+        if !sleep::is_cut() {
+            let threads = MODEL.with_borrow(|model| model.threads);
+            as_one_step(|| (0..threads).filter(|thread| *thread != this).for_each(|thread| self.announce(thread)));
+        }
+    }
+
+    /// The last store of an execution that is cut.
+    fn shadow(&self) -> u64 {
+        stored(self.last.load(Ordering::Relaxed))
+    }
+
+    fn set_shadow(&self, value: u64) {
+        self.last.store(number_store(value), Ordering::Relaxed);
+    }
+
+    /// A read-modify-write: what is found is replaced by what `change` makes of it, if that is anything.
+    #[track_caller]
+    fn change(&self, order: Ordering, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+        let mut expected = self.last.load(Ordering::Relaxed);
+        let attempt = |expected: u64| {
+            let (expected, new) = match change(stored(expected)) {
+                Some(value) => (expected, number_store(value)),
+                // Finds out what is there.
+                None => (NO_STORE, NO_STORE),
+            };
+            let outcome = self.word.compare_exchange(expected, new, order, Ordering::Relaxed);
+            if outcome.is_ok() {
+                self.last.store(new, Ordering::Relaxed);
+            }
+            outcome
+        };
+        let mut outcome = if sleep::is_cut() { Err(expected) } else { attempt(expected) };
+        if sleep::is_cut() {
+            // Another thread may have cut the execution since, and what it did after is not in loom's word.
+            if outcome.is_err() {
+                let found = self.shadow();
+                return change(found).map_or(Err(found), |value| {
+                    self.set_shadow(value);
+                    Ok(found)
+                });
+            }
+            return Ok(stored(expected));
+        }
+        // Others have been here before this thread came to it: nobody comes between now.
+        while let Err(found) = outcome
+            && change(stored(found)).is_some()
+        {
+            expected = found;
+            outcome = as_one_step(|| attempt(expected));
+        }
+        let found = if outcome.is_ok() { expected } else { outcome.unwrap_or_else(|found| found) };
+        self.after_write(found);
+        outcome.map(|_| stored(found)).map_err(|_| stored(found))
     }
 }
 
-thread_local! {
-    /// How many threads the model has that runs on this thread.
-    static MODEL_SIZE: Cell<usize> = const { Cell::new(2) };
-}
+impl Word for LoomWord {
+    fn new(value: u64) -> Self {
+        let number = number_store(value);
+        let this = model_thread();
+        let name = MODEL.with_borrow_mut(|model| {
+            model.words[this] += 1;
+            model.words[this] * MODEL_THREADS as u64 + this as u64
+        });
+        LoomWord {
+            word: ManuallyDrop::new(loom::sync::atomic::AtomicU64::new(number)),
+            last: AtomicU64::new(number),
+            name,
+            loaded_by: [const { OnceLock::new() }; MODEL_THREADS],
+        }
+    }
 
-/// Says how many threads the model has.
-pub fn set_model_size(threads: usize) {
-    assert!(threads <= MODEL_THREADS, "at most {MODEL_THREADS} threads in a model");
-    MODEL_SIZE.set(threads);
+    #[track_caller]
+    fn load(&self, order: Ordering) -> u64 {
+        let order = weaken("load", order);
+        if sleep::is_cut() {
+            return self.shadow();
+        }
+        let found = self.word.load(order);
+        if sleep::is_cut() {
+            return self.shadow();
+        }
+        self.after_load(found);
+        stored(found)
+    }
+
+    #[track_caller]
+    fn store(&self, value: u64, order: Ordering) {
+        let order = weaken("store", order);
+        if sleep::is_cut() {
+            return self.set_shadow(value);
+        }
+        let number = number_store(value);
+        self.word.store(number, order);
+        self.last.store(number, Ordering::Relaxed);
+        self.after_write(0);
+    }
+
+    #[track_caller]
+    fn compare_exchange(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64> {
+        let order = weaken("compare_exchange", success);
+        self.change(order, |found| (found == current).then_some(new))
+    }
+
+    #[track_caller]
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        let order = weaken("fetch_add", order);
+        self.change(order, |found| Some(found.wrapping_add(value))).expect("it changes whatever it finds")
+    }
+
+    #[track_caller]
+    fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        let order = weaken("fetch_max", order);
+        self.change(order, |found| Some(found.max(value))).expect("it changes whatever it finds")
+    }
 }
 
 /// A word of [`Shuttle`].
 #[derive(Debug)]
-pub struct ShuttleWord {
-    word: shuttle::sync::atomic::AtomicU64,
-}
+pub struct ShuttleWord(shuttle::sync::atomic::AtomicU64);
 
-impl ShuttleWord {
-    fn of(word: shuttle::sync::atomic::AtomicU64) -> Self {
-        ShuttleWord { word }
+impl Word for ShuttleWord {
+    fn new(value: u64) -> Self {
+        ShuttleWord(shuttle::sync::atomic::AtomicU64::new(value))
     }
 
-    fn before_load(&self) {}
+    #[track_caller]
+    fn load(&self, order: Ordering) -> u64 {
+        self.0.load(weaken("load", order))
+    }
 
-    fn before_store(&self) {}
+    #[track_caller]
+    fn store(&self, value: u64, order: Ordering) {
+        self.0.store(value, weaken("store", order));
+    }
+
+    #[track_caller]
+    fn compare_exchange(&self, current: u64, new: u64, success: Ordering) -> Result<u64, u64> {
+        self.0.compare_exchange(current, new, weaken("compare_exchange", success), Ordering::Relaxed)
+    }
+
+    #[track_caller]
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_add(value, weaken("fetch_add", order))
+    }
+
+    #[track_caller]
+    fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        self.0.fetch_max(value, weaken("fetch_max", order))
+    }
 }
 
 model_platform! {
     /// Loom's atomics: bounded exhaustive exploration under the C11 memory model.
-    Loom, LoomWord, loom::sync::atomic::AtomicU64,
-    loom_fence(), loom::thread::yield_now()
+    Loom, LoomWord, loom_fence(), loom_yield(), has_heavy_fences()
 }
 
 /// [`Loom`] for programs in which descriptors come and go: with the [bias](crate::atomics::Atomics::BIASED) of a thread that is alone.
@@ -364,6 +545,11 @@ impl Atomics for Solitary {
         Loom::heavy();
     }
 
+    #[track_caller]
+    fn settle() {
+        Loom::settle();
+    }
+
     fn spin() {
         Loom::spin();
     }
@@ -376,8 +562,7 @@ impl Atomics for Solitary {
 
 model_platform! {
     /// Shuttle's atomics: random schedules, sequentially consistent.
-    Shuttle, ShuttleWord, shuttle::sync::atomic::AtomicU64,
-    shuttle::sync::atomic::fence(Ordering::SeqCst), shuttle::thread::yield_now()
+    Shuttle, ShuttleWord, shuttle::sync::atomic::fence(Ordering::SeqCst), shuttle::thread::yield_now(), true
 }
 
 /// The machine's atomics, counting: each thread notes the cache lines that it reads and writes.

@@ -234,6 +234,8 @@ pub struct Class {
     pub threads: &'static [usize],
     /// The kind of exactly one of the transactions; the others are updates.
     pub one: Kind,
+    /// The most accesses of all transactions together.
+    pub accesses: usize,
 }
 
 impl fmt::Display for Class {
@@ -245,19 +247,26 @@ impl fmt::Display for Class {
             Kind::Fails => ", one fails",
             Kind::ReadOnly => ", one read-only",
             Kind::Irrevocable => ", one irrevocable",
-        })
+        })?;
+        if self.accesses < usize::MAX { write!(f, ", up to {} accesses", self.accesses) } else { Ok(()) }
     }
 }
 
 impl Class {
     /// Two threads with one transaction each.
-    pub const ONE_ONE: Class = Class { threads: &[1, 1], one: Kind::Update };
+    pub const ONE_ONE: Class = Class { threads: &[1, 1], one: Kind::Update, accesses: usize::MAX };
     /// Two transactions against one.
-    pub const TWO_ONE: Class = Class { threads: &[2, 1], one: Kind::Update };
+    pub const TWO_ONE: Class = Class { threads: &[2, 1], one: Kind::Update, accesses: usize::MAX };
     /// Two threads with two transactions each.
-    pub const TWO_TWO: Class = Class { threads: &[2, 2], one: Kind::Update };
+    pub const TWO_TWO: Class = Class { threads: &[2, 2], one: Kind::Update, accesses: usize::MAX };
     /// Three threads with one transaction each.
-    pub const ONE_ONE_ONE: Class = Class { threads: &[1, 1, 1], one: Kind::Update };
+    pub const ONE_ONE_ONE: Class = Class { threads: &[1, 1, 1], one: Kind::Update, accesses: usize::MAX };
+
+    /// The programs of the class with no more accesses than these.
+    #[must_use]
+    pub const fn up_to(self, accesses: usize) -> Class {
+        Class { accesses, ..self }
+    }
 
     /// The same class with one transaction of this kind.
     #[must_use]
@@ -293,7 +302,7 @@ impl Class {
             let mut transactions = at.iter().zip(choices).map(|(&index, choice)| choice[index].clone());
             let threads = self.threads.iter().map(|&count| transactions.by_ref().take(count).collect()).collect();
             let program = Program { threads };
-            if program.is_connected() && program.is_canonical() {
+            if program.size() <= self.accesses && program.is_connected() && program.is_canonical() {
                 programs.push(program);
             }
             let Some(position) = (0..at.len()).rev().find(|&position| at[position] + 1 < choices[position].len())
@@ -349,6 +358,7 @@ mod tests {
             Class::TWO_ONE,
             Class::TWO_ONE.with_one(Kind::Fails),
             Class::ONE_ONE_ONE,
+            Class::TWO_TWO.up_to(5),
         ]
         .iter()
         .map(|class| (class.to_string(), class.programs().len()))
@@ -364,6 +374,7 @@ mod tests {
                 ("2+1", 3524),
                 ("2+1, one fails", 7768),
                 ("1+1+1", 562),
+                ("2+2, up to 5 accesses", 957),
             ]
         );
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::explore::{Exploration, Limits, Wrong, model, panic_text};
 use super::heap::{Heap, Session, View};
-use super::platform::{Loom, enter_model_thread, set_model_size};
+use super::platform::{Loom, describe_model, enter_model_thread};
 use crate::Abort;
 use crate::attempt::Mode;
 use crate::protocol::{Info, Protocol};
@@ -91,7 +91,7 @@ fn both<P: Protocol<Loom>, T: 'static, U: 'static>(
     first: impl FnOnce(&mut Session<Loom, P>) -> T + 'static,
     second: impl FnOnce(&mut Session<Loom, P>) -> U + 'static,
 ) -> Result<(Session<Loom, P>, T, U), Wrong> {
-    set_model_size(2);
+    describe_model(2, true);
     let mut own = Session::<Loom, P>::new(heap);
     let mut other = Session::<Loom, P>::new(heap);
     let thread = loom::thread::spawn(move || {

@@ -72,6 +72,17 @@ pub struct TMap<K: 'static, V: 'static, S: 'static = RandomState> {
     inner: Shared<Inner<K, V, S>>,
 }
 
+/// What becomes of a key: the answer to [`TMap::edit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<V> {
+    /// It stays as it is.
+    Keep,
+    /// It has this value.
+    Set(V),
+    /// It is not there any more.
+    Remove,
+}
+
 struct Inner<K: 'static, V: 'static, S: 'static> {
     root: Branch,
     count: Stripes,
@@ -482,6 +493,60 @@ where
             let end = self.find(tx, self.inner.hasher.hash_one(&key), &key)?;
             self.cut(tx, &end)
         })
+    }
+
+    /// As [`alter`](Self::alter), with an answer: looks `key` up once and lets `f` say what becomes of it, which may be nothing. Only a key
+    /// that is added is made into one of its own.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// # Abort safety
+    /// `f` runs again if the transaction does.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::{Change, TMap}};
+    /// let stock: TMap<String, u32> = TMap::new();
+    /// let take = |count: Option<&u32>| match count {
+    ///     None => (Change::Keep, false),
+    ///     Some(1) => (Change::Remove, true),
+    ///     Some(n) => (Change::Set(n - 1), true),
+    /// };
+    /// let taken = || atomically(|tx| stock.edit(tx, "apples", take));
+    /// assert!(!taken());
+    /// atomically(|tx| stock.edit(tx, "apples", |_| (Change::Set(2), ())));
+    /// assert_eq!([taken(), taken(), taken()], [true, true, false]);
+    /// assert_eq!(atomically(|tx| stock.len(tx)), 0);
+    /// ```
+    #[inline]
+    pub fn edit<P: Protocol, Q, U>(
+        &self,
+        tx: &mut Tx<'_, P>,
+        key: &Q,
+        f: impl FnOnce(Option<&V>) -> (Change<V>, U),
+    ) -> Result<U>
+    where
+        K: Borrow<Q> + for<'q> From<&'q Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.inner.hasher.hash_one(key);
+        let end = self.find(tx, hash, key)?;
+        if end.entry == 0 {
+            let (change, answer) = f(None);
+            if let Change::Set(value) = change {
+                self.add(tx, &end, hash, key.into(), value)?;
+            }
+            return Ok(answer);
+        }
+        // SAFETY: found on the way just read.
+        let entry = unsafe { node::<Entry<K, V>>(end.entry) };
+        let (change, answer) = entry.value.with(tx, |value| f(Some(value)))?;
+        match change {
+            Change::Keep => {}
+            Change::Set(value) => entry.value.set(tx, value)?,
+            Change::Remove => self.cut(tx, &end)?,
+        }
+        Ok(answer)
     }
 
     /// Changes the value of `key` if it is there, and says whether it is.

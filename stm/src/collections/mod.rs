@@ -17,7 +17,7 @@
 //!
 //! # How they are built
 //!
-//! Nodes are immutable but for their [cells](cell), words with a header, which are accessed through the barriers of the protocol in
+//! Nodes are immutable but for their cells, words with a header, which are accessed through the barriers of the protocol in
 //! force. A node created in a transaction is freed if that aborts; one that a transaction unlinks is retired when it commits, and freed
 //! once no transaction is left that may have reached it. So a reference to a node is good until the end of the attempt.
 //! Nothing here depends on the protocol.
@@ -32,7 +32,7 @@ mod shared;
 mod vector;
 
 pub use counter::TCounter;
-pub use map::TMap;
+pub use map::{Change, TMap};
 pub use ordered::TOrderedMap;
 pub use queue::TQueue;
 pub use set::TSet;

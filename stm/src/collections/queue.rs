@@ -70,6 +70,9 @@ impl<T> Node<T> {
     }
 }
 
+/// The word of the node popped last, and the word of the first one that has not been, with that node, if there is one.
+type Ends<'a, T> = (u64, Option<(u64, &'a Node<T>)>);
+
 impl<T: Clone + Send + Sync + 'static> TQueue<T> {
     /// An empty queue.
     #[must_use]
@@ -95,8 +98,7 @@ impl<T: Clone + Send + Sync + 'static> TQueue<T> {
         tail.set(tx, COUNT, count + 1)
     }
 
-    /// The node popped last, and the first one that has not been, if there is one.
-    fn ends<'a, R: Read>(&'a self, tx: &mut R) -> Result<(u64, Option<(u64, &'a Node<T>)>)> {
+    fn ends<'a, R: Read>(&'a self, tx: &mut R) -> Result<Ends<'a, T>> {
         let popped = self.inner.head.get(tx, NODE)?;
         // SAFETY: the head, just read, leads to it.
         let first = unsafe { node::<Node<T>>(popped) }.next.get(tx)?;

@@ -74,8 +74,8 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
 
     #[inline(always)]
     fn begin(tx: &mut Attempt<A>) -> Result<(), Abort> {
-        // The snapshot is the clock as it was read before the transaction published itself: the light fence in between also stands
-        // between the clock and the headers, which `Deferred` needs.
+        // The snapshot is the clock as it was read before the transaction published itself.
+        C::settle::<A>();
         // An irrevocable transaction must lock what it reads, so every access goes the slow way.
         tx.limit = if unlikely(tx.mode == Mode::Irrevocable) { 0 } else { tx.snapshot };
         Ok(())

@@ -15,7 +15,7 @@
 //!    a reader checks the header only *after* it has loaded the field.
 //! 6. A wait is possible only where [`Atomics::CAN_WAIT`] says so; elsewhere it is an abort. An
 //!    [encumbered](Attempt::encumbered) attempt waits for no irrevocable one.
-//! 7. In [`Mode::Irrevocable`] no operation may return an abort, save under a platform that cannot wait.
+//! 7. In [`Mode::Irrevocable`](crate::attempt::Mode::Irrevocable) no operation may return an abort, save under a platform that cannot wait.
 //! 8. Every log is empty after `commit` and `rollback`. Header versions never decrease and never exceed the clock by more than one, so
 //!    that protocols can be exchanged while no transaction runs.
 #![expect(unsafe_code, reason = "declares barriers, whose callers keep the objects alive")]

@@ -23,8 +23,8 @@ use crate::attempt::{Attempt, DropWord, Mode, Place, ValueRead};
 ///
 /// | bits | meaning |
 /// | --- | --- |
-/// | 0, [`WRITER`] | a writer writes back |
-/// | 1, [`RESERVED`] | an irrevocable transaction runs: only that may set bit 0 |
+/// | 0, `WRITER` | a writer writes back |
+/// | 1, `RESERVED` | an irrevocable transaction runs: only that may set bit 0 |
 /// | 2 to 63 | the number of commits |
 ///
 /// A snapshot is a sequence with both bits clear.

@@ -41,7 +41,8 @@ fn main() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("\nload {}", load.trim());
     if let Some(file) = option("--json") {
-        let report = serde_json::json!({ "load": load.trim(), "rounds": rounds, "goals": goals.json(), "tables": tables });
+        let report =
+            serde_json::json!({ "load": load.trim(), "rounds": rounds, "goals": goals.json(), "tables": tables });
         let text = serde_json::to_string_pretty(&report).expect("plain values can be written as JSON");
         if let Err(error) = std::fs::write(file, text + "\n") {
             eprintln!("cannot write {file}: {error}");
