@@ -16,3 +16,8 @@ pub use optimist_stm::{TVar, Tx, atomically, read_only, try_atomically};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
+
+/// The programs of the comparison with other transactional memories, run as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/comparison.md")]
+pub struct Comparison;

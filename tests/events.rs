@@ -185,3 +185,56 @@ fn ten_million_small_events_need_little_memory() {
         assert!(peak < 200_000_000, "{peak} bytes");
     }
 }
+
+#[test]
+fn a_recorded_run_is_repeated_to_the_letter() {
+    let folder = Folder::new("replay");
+    folder.file(
+        "dice.flow",
+        "\
+shared rolls = 0
+
+fn main() {
+    for i in 0..60 {
+        add roll(i, 3)
+    }
+}
+
+fn roll(who, again) {
+    rolls += 1
+    eyes = 1 + random(6)
+    print(rolls, who, eyes, random(), now())
+    if eyes == 6 and again > 0 { add roll(who, again - 1) after 2 }
+}
+
+fn finish() {
+    print(rolls)
+}
+",
+    );
+    let recorded = folder.run("run dice.flow --threads 4 --record dice.rec");
+    assert!(recorded.status.success(), "{recorded:?}");
+    let text = String::from_utf8_lossy(&recorded.stdout).into_owned();
+    assert!(text.lines().count() > 60, "{text}");
+    for threads in [1, 4] {
+        let repeated = folder.run(&format!("run dice.flow --threads {threads} --replay dice.rec"));
+        assert!(repeated.status.success(), "{repeated:?}");
+        assert_eq!(String::from_utf8_lossy(&repeated.stdout), text);
+    }
+    assert_ne!(String::from_utf8_lossy(&folder.run("run dice.flow").stdout), text, "chance and time go on");
+
+    let missing = expect![[r#"
+        error: cannot replay `nothing.rec`: there is no such file
+    "#]];
+    check(&folder.run("run dice.flow --replay nothing.rec"), 1, "", &missing);
+    let wrong = expect![[r#"
+        error: cannot replay `dice.flow`: line 1 is not one of a recording
+    "#]];
+    check(&folder.run("run dice.flow --replay dice.flow"), 1, "", &wrong);
+    folder.file("listens.flow", "fn main() { for each l in lines(\"-\") add f(l) }\nfn f(l) { print(l) }\n");
+    let sources = expect![[r#"
+        error: `listens.flow` has sources of events, and what they give is not recorded
+    "#]];
+    check(&folder.run("run listens.flow --record l.rec"), 1, "", &sources);
+    assert_eq!(folder.run("run dice.flow --record a --replay b").status.code(), Some(2));
+}

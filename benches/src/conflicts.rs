@@ -81,154 +81,145 @@ fn choose(seed: u64) -> (u64, usize) {
     (mix(seed, SIZE) as u64, mix(!seed, 100))
 }
 
+/// A subject whose operation is a function on each side, and the naive side a function on a plain value. `change` says whether an
+/// operation writes: what only reads must not write the naive `TVar`.
+fn subject<S, N>(
+    name: &'static str,
+    operation: &'static str,
+    (parts, naive): (S, N),
+    on_parts: impl Fn(&S, &mut Tx<'_>, u64) -> Result<()> + Send + Sync + 'static,
+    change: impl Fn(u64) -> bool + Send + Sync + 'static,
+    on_naive: impl Fn(&mut N, u64) + Send + Sync + 'static,
+) -> Subject
+where
+    S: Send + Sync + 'static,
+    N: Clone + Send + Sync + 'static,
+{
+    let naive = TVar::new(naive);
+    Subject {
+        name,
+        operation,
+        parts: Box::new(move |tx, seed| on_parts(&parts, tx, seed)),
+        naive: Box::new(move |tx, seed| {
+            if !change(seed) {
+                return naive.with(tx, |_| ());
+            }
+            naive.modify(tx, |value| {
+                let mut value = value.clone();
+                on_naive(&mut value, seed);
+                value
+            })
+        }),
+    }
+}
+
 fn subjects() -> Vec<Subject> {
     let keys = || (0..SIZE as u64).filter(|key| key % 2 == 0);
     let mixed = "half look-ups, quarter insertions, quarter removals";
+    let changes = |seed| choose(seed).1 >= 50;
+    /// A structure filled within transactions.
+    fn filled<S, K>(structure: S, keys: impl Iterator<Item = K>, add: impl Fn(&S, &mut Tx<'_>, &K) -> Result<()>) -> S {
+        keys.for_each(|key| atomically(|tx| add(&structure, tx, &key)));
+        structure
+    }
+    let map = filled(TMap::new(), keys(), |map, tx, key| map.insert(tx, *key, 0).map(drop));
+    let ordered = filled(TOrderedMap::new(), keys(), |map, tx, key| map.insert(tx, *key, 0).map(drop));
+    let set = filled(TSet::new(), keys(), |set, tx, key| set.insert(tx, *key).map(drop));
+    let queue = filled(TQueue::new(), keys(), |queue, tx, key| queue.push(tx, *key));
+    let vector = filled(TVec::new(), 0..SIZE as u64, |vector, tx, key| vector.push(tx, *key).map(drop));
     vec![
-        {
-            let (map, naive) = (TMap::new(), TVar::new(keys().map(|key| (key, 0)).collect::<HashMap<u64, u64>>()));
-            keys().for_each(|key| {
-                atomically(|tx| map.insert(tx, key, 0));
-            });
-            Subject {
-                name: "TMap",
-                operation: mixed,
-                parts: Box::new(move |tx, seed| match choose(seed) {
-                    (key, 0..50) => map.get(tx, &key).map(drop),
-                    (key, 50..75) => map.insert(tx, key, seed).map(drop),
-                    (key, _) => map.remove(tx, &key).map(drop),
-                }),
-                naive: Box::new(move |tx, seed| match choose(seed) {
-                    (key, 0..50) => naive.with(tx, |map| map.get(&key).copied()).map(drop),
-                    (key, 50..75) => naive.modify(tx, |map| {
-                        let mut map = map.clone();
-                        map.insert(key, seed);
-                        map
-                    }),
-                    (key, _) => naive.modify(tx, |map| {
-                        let mut map = map.clone();
-                        map.remove(&key);
-                        map
-                    }),
-                }),
-            }
-        },
-        {
-            let (set, naive) = (TSet::new(), TVar::new(keys().collect::<HashSet<u64>>()));
-            keys().for_each(|key| {
-                atomically(|tx| set.insert(tx, key));
-            });
-            Subject {
-                name: "TSet",
-                operation: mixed,
-                parts: Box::new(move |tx, seed| match choose(seed) {
-                    (key, 0..50) => set.contains(tx, &key).map(drop),
-                    (key, 50..75) => set.insert(tx, key).map(drop),
-                    (key, _) => set.remove(tx, &key).map(drop),
-                }),
-                naive: Box::new(move |tx, seed| match choose(seed) {
-                    (key, 0..50) => naive.with(tx, |set| set.contains(&key)).map(drop),
-                    (key, 50..75) => naive.modify(tx, |set| {
-                        let mut set = set.clone();
-                        set.insert(key);
-                        set
-                    }),
-                    (key, _) => naive.modify(tx, |set| {
-                        let mut set = set.clone();
-                        set.remove(&key);
-                        set
-                    }),
-                }),
-            }
-        },
-        {
-            let map = TOrderedMap::new();
-            let naive = TVar::new(keys().map(|key| (key, 0)).collect::<BTreeMap<u64, u64>>());
-            keys().for_each(|key| {
-                atomically(|tx| map.insert(tx, key, 0));
-            });
-            Subject {
-                name: "TOrderedMap",
-                operation: mixed,
-                parts: Box::new(move |tx, seed| match choose(seed) {
-                    (key, 0..50) => map.get(tx, &key).map(drop),
-                    (key, 50..75) => map.insert(tx, key, seed).map(drop),
-                    (key, _) => map.remove(tx, &key).map(drop),
-                }),
-                naive: Box::new(move |tx, seed| match choose(seed) {
-                    (key, 0..50) => naive.with(tx, |map| map.get(&key).copied()).map(drop),
-                    (key, 50..75) => naive.modify(tx, |map| {
-                        let mut map = map.clone();
-                        map.insert(key, seed);
-                        map
-                    }),
-                    (key, _) => naive.modify(tx, |map| {
-                        let mut map = map.clone();
-                        map.remove(&key);
-                        map
-                    }),
-                }),
-            }
-        },
-        {
-            let (queue, naive) = (TQueue::new(), TVar::new(keys().collect::<VecDeque<u64>>()));
-            keys().for_each(|key| atomically(|tx| queue.push(tx, key)));
-            Subject {
-                name: "TQueue",
-                operation: "half pushes, half pops",
-                parts: Box::new(move |tx, seed| match choose(seed) {
-                    (key, 0..50) => queue.push(tx, key),
-                    _ => queue.pop(tx).map(drop),
-                }),
-                naive: Box::new(move |tx, seed| {
-                    let (key, kind) = choose(seed);
-                    naive.modify(tx, |queue| {
-                        let mut queue = queue.clone();
-                        if kind < 50 {
-                            queue.push_back(key);
-                        } else {
-                            queue.pop_front();
-                        }
-                        queue
-                    })
-                }),
-            }
-        },
-        {
-            let (vector, naive) = (TVec::new(), TVar::new((0..SIZE as u64).collect::<Vec<u64>>()));
-            (0..SIZE as u64).for_each(|key| {
-                atomically(|tx| vector.push(tx, key));
-            });
-            Subject {
-                name: "TVec",
-                operation: "half look-ups, 48 % changes, 2 % pushes",
-                parts: Box::new(move |tx, seed| match choose(seed) {
-                    (at, 0..50) => vector.get(tx, at as usize).map(drop),
-                    (at, 50..98) => vector.set(tx, at as usize, seed).map(drop),
-                    _ => vector.push(tx, seed).map(drop),
-                }),
-                naive: Box::new(move |tx, seed| match choose(seed) {
-                    (at, 0..50) => naive.with(tx, |vector| vector[at as usize]).map(drop),
-                    (at, kind) => naive.modify(tx, |vector| {
-                        let mut vector = vector.clone();
-                        if kind < 98 {
-                            vector[at as usize] = seed;
-                        } else {
-                            vector.push(seed);
-                        }
-                        vector
-                    }),
-                }),
-            }
-        },
-        {
-            let (counter, naive) = (TCounter::new(0), TVar::new(0_i64));
-            Subject {
-                name: "TCounter",
-                operation: "additions",
-                parts: Box::new(move |tx, _| counter.add(tx, 1)),
-                naive: Box::new(move |tx, _| naive.modify(tx, |n| n + 1)),
-            }
-        },
+        subject(
+            "TMap",
+            mixed,
+            (map, keys().map(|key| (key, 0)).collect::<HashMap<u64, u64>>()),
+            |map, tx, seed| match choose(seed) {
+                (key, 0..50) => map.get(tx, &key).map(drop),
+                (key, 50..75) => map.insert(tx, key, seed).map(drop),
+                (key, _) => map.remove(tx, &key).map(drop),
+            },
+            changes,
+            |map, seed| match choose(seed) {
+                (key, 0..75) => drop(map.insert(key, seed)),
+                (key, _) => drop(map.remove(&key)),
+            },
+        ),
+        subject(
+            "TSet",
+            mixed,
+            (set, keys().collect::<HashSet<u64>>()),
+            |set, tx, seed| match choose(seed) {
+                (key, 0..50) => set.contains(tx, &key).map(drop),
+                (key, 50..75) => set.insert(tx, key).map(drop),
+                (key, _) => set.remove(tx, &key).map(drop),
+            },
+            changes,
+            |set, seed| match choose(seed) {
+                (key, 0..75) => drop(set.insert(key)),
+                (key, _) => drop(set.remove(&key)),
+            },
+        ),
+        subject(
+            "TOrderedMap",
+            mixed,
+            (ordered, keys().map(|key| (key, 0)).collect::<BTreeMap<u64, u64>>()),
+            |map, tx, seed| match choose(seed) {
+                (key, 0..50) => map.get(tx, &key).map(drop),
+                (key, 50..75) => map.insert(tx, key, seed).map(drop),
+                (key, _) => map.remove(tx, &key).map(drop),
+            },
+            changes,
+            |map, seed| match choose(seed) {
+                (key, 0..75) => drop(map.insert(key, seed)),
+                (key, _) => drop(map.remove(&key)),
+            },
+        ),
+        subject(
+            "TQueue",
+            "half pushes, half pops",
+            (queue, keys().collect::<VecDeque<u64>>()),
+            |queue, tx, seed| match choose(seed) {
+                (key, 0..50) => queue.push(tx, key),
+                _ => queue.pop(tx).map(drop),
+            },
+            |_| true,
+            |queue, seed| match choose(seed) {
+                (key, 0..50) => queue.push_back(key),
+                _ => drop(queue.pop_front()),
+            },
+        ),
+        subject(
+            "TQueue, short",
+            "one pushes, the other pops",
+            (filled(TQueue::new(), 0..1_u64, |queue, tx, key| queue.push(tx, *key)), VecDeque::from([0])),
+            |queue, tx, seed| if seed % 2 == 0 { queue.push(tx, seed) } else { queue.pop(tx).map(drop) },
+            |_| true,
+            |queue, seed| match seed % 2 {
+                0 => queue.push_back(seed),
+                _ => drop(queue.pop_front()),
+            },
+        ),
+        subject(
+            "TVec",
+            "half look-ups, 48 % changes, 2 % pushes",
+            (vector, (0..SIZE as u64).collect::<Vec<u64>>()),
+            |vector, tx, seed| match choose(seed) {
+                (at, 0..50) => vector.get(tx, at as usize).map(drop),
+                (at, 50..98) => vector.set(tx, at as usize, seed).map(drop),
+                _ => vector.push(tx, seed).map(drop),
+            },
+            changes,
+            |vector, seed| match choose(seed) {
+                (at, 0..98) => vector[at as usize] = seed,
+                _ => vector.push(seed),
+            },
+        ),
+        subject(
+            "TCounter",
+            "additions",
+            (TCounter::new(0), 0_i64),
+            |counter, tx, _| counter.add(tx, 1),
+            |_| true,
+            |n, _| *n += 1,
+        ),
     ]
 }

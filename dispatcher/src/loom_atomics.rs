@@ -16,6 +16,7 @@ pub(crate) struct LoomWord(AtomicU64);
 impl Atomics for Loom {
     type Word = LoomWord;
     const CAN_WAIT: bool = false;
+    const BIASED: bool = false;
 
     fn fence() {
         loom::sync::atomic::fence(Ordering::SeqCst);

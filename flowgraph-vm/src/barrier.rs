@@ -253,17 +253,21 @@ pub(crate) fn logged_objects(tx: &Attempt, owns: &dyn Fn(usize) -> bool, list: &
     let writes =
         tx.locks.iter().map(|lock| lock.header).chain(tx.buffer.writes().iter().map(|write| write.place.header));
     list.extend(reads.chain(writes).filter(|header| owns(header.addr())).map(Object::of_header));
-    // A word of the undo log is a reference only in an object of values; the object is the locked one that lies before the field.
+    // An old value is a reference only in an object of values. The lock log has the first one of each object, the undo log the others; there
+    // the object is the locked one that lies before the field.
+    let first = tx.locks.iter().filter_map(|lock| lock.old_value().map(|(field, value)| (lock.header, field, value)));
+    let first = first.filter(|(header, ..)| owns(header.addr()));
+    let first = first.map(|(header, field, value)| (Object::of_header(header), field, value));
     let mut locked: Vec<usize> =
         tx.locks.iter().map(|lock| lock.header.addr()).filter(|header| owns(*header)).collect();
     locked.sort_unstable();
-    let undone = tx.undo.iter().filter(|undo| owns(undo.field.addr())).map(|undo| {
+    let further = tx.undo.iter().filter(|undo| owns(undo.field.addr())).map(|undo| {
         let after = locked.partition_point(|header| *header < undo.field.addr());
         (Object::of_header(std::ptr::with_exposed_provenance(locked[after - 1])), undo.field, undo.value)
     });
     let kept_back = tx.buffer.writes().iter().filter(|write| owns(write.place.header.addr()));
     let kept_back = kept_back.map(|write| (Object::of_header(write.place.header), write.place.field, write.value));
-    for (object, field, word) in undone.chain(kept_back) {
+    for (object, field, word) in first.chain(further).chain(kept_back) {
         if object.meta().has_values() && field != object.meta_word() {
             list.extend(Value::from_bits(word).object());
         }

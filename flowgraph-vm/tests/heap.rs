@@ -4,9 +4,11 @@ mod common;
 
 use common::{machine, printed, run_events};
 use optimist_flowgraph::value::Value;
-use optimist_flowgraph::vm::{Collected, HeapConfig, Limits, Root, VmConfig};
+use optimist_flowgraph::vm::{Collected, HeapConfig, HeapStatistics, Host, HostKind, Limits, Root, Vm, VmConfig};
+use optimist_flowgraph::{Source, compile_with};
 use optimist_stm::protocol::{Kind, Shipped};
 use optimist_stm::with_protocol;
+use parking_lot::Mutex;
 
 fn config(nursery: usize) -> VmConfig {
     VmConfig { heap: HeapConfig { nursery, growth_percent: 50, ..HeapConfig::default() }, ..VmConfig::default() }
@@ -86,14 +88,19 @@ fn collections_keep_what_events_share_and_see() {
     }
 }
 
-/// How many events or pieces of garbage the long tests make; `OPTIMIST_LONG=1` asks for the full number.
+/// Whether the long tests are to be run in full: `OPTIMIST_LONG=1`.
+fn is_long() -> bool {
+    std::env::var_os("OPTIMIST_LONG").is_some()
+}
+
+/// How many pieces of garbage the long test makes.
 fn scaled(full: usize) -> usize {
-    if std::env::var_os("OPTIMIST_LONG").is_some() { full } else { full / scaled_for_build(100, 1000) }
+    if is_long() { full } else { full / scaled_for_build(100, 1000) }
 }
 
 #[test]
 fn many_small_events_stay_small() {
-    let events = scaled(10_000_000).max(20_000);
+    let events = if is_long() { 100_000_000 } else { scaled_for_build(100_000, 20_000) };
     let text = "shared m = map()\nfn step(i) {\n m[i % 1000] = list(i, str(i))\n x = list(i, list(i))\n}\nfn check() { print(len(m), m[7][1]) }\n";
     let vm = machine(text, VmConfig::default());
     run_events::<optimist_stm::protocol::shipped::Eager>(&vm, "step", events, 2);
@@ -104,6 +111,16 @@ fn many_small_events_stay_small() {
     assert!(value % 1000 == 7 && value <= last, "{printed}");
     let statistics = vm.heap().statistics();
     assert!(statistics.reserved_bytes < 150 << 20, "{statistics:?}");
+    report("many small events", events, statistics);
+}
+
+/// What the long tests are read for: how long the program stood still, and how much memory it took.
+fn report(what: &str, count: usize, statistics: HeapStatistics) {
+    let HeapStatistics { collections, longest_pause, total_pause, put_off, reserved_bytes, .. } = statistics;
+    println!(
+        "{what}: {count}; {collections} collections, longest pause {longest_pause:?}, all pauses {total_pause:?}, {put_off} put off; {:.1} MB reserved",
+        reserved_bytes as f64 / 1e6
+    );
 }
 
 #[test]
@@ -130,7 +147,7 @@ fn one_long_event_makes_much_garbage() {
     if pieces >= 100_000_000 {
         assert!(statistics.collections > 50, "{statistics:?}");
     }
-    println!("{statistics:?}");
+    report("pieces of garbage in one event", pieces, statistics);
 }
 
 #[test]
@@ -254,5 +271,90 @@ fn stored() { return n }
     // Each event counts anew.
     for _ in 0..20 {
         assert_eq!(run("chain", 10_000).unwrap(), Some(10_000));
+    }
+}
+
+#[test]
+fn a_collection_does_not_wait_for_an_event_that_comes_to_no_safepoint() {
+    // One event is stuck in a function of the embedding program until the others are done, and they need a collection meanwhile.
+    let text = "shared n = 0
+fn stuck() { wait() }
+fn busy() {
+    l = none
+    for i in 0..400000 { l = list(i, i) }
+    n += 1
+}
+fn check() { print(n) }
+";
+    let (entered, has_entered) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (entered, released) = (Mutex::new(entered), Mutex::new(released));
+    let wait = Host::new("wait", Some(0), HostKind::Pure, move |call, _| {
+        entered.lock().send(()).expect("the test waits for it");
+        released.lock().recv().expect("the test lets it go on");
+        Ok(call.int(0))
+    });
+    let source = Source::new("test.flow", text);
+    let program = compile_with(&source, &[wait.signature()]).expect("a right program");
+    let vm = Vm::new(program, VmConfig { hosts: vec![wait], ..config(256 << 10) }).expect("a small program");
+    vm.initialise(&mut vm.worker(), &mut Collected::default()).expect("no failure");
+    let run = |name: &str| {
+        let function = vm.function(name).expect("declared above");
+        vm.run_event(&mut vm.worker(), function, &[], &mut Collected::default()).expect("no failure");
+    };
+    std::thread::scope(|scope| {
+        let stuck = scope.spawn(|| run("stuck"));
+        has_entered.recv().expect("it comes to its wait");
+        // These would wait for ever if a collection waited for the stuck one.
+        run("busy");
+        let meanwhile = vm.heap().statistics();
+        assert!(meanwhile.put_off > 0 && meanwhile.collections == 0, "{meanwhile:?}");
+        release.send(()).expect("it waits");
+        stuck.join().expect("no panic");
+    });
+    run("busy");
+    assert_eq!(printed(&vm, "check"), "2\n");
+    assert!(vm.heap().statistics().collections > 0, "{:?}", vm.heap().statistics());
+}
+
+#[test]
+fn collections_do_not_count_as_steps() {
+    let text = "fn spin(rounds) {\n for i in 0..rounds { l = list(i, i, i, i, i, i) }\n return rounds\n}\n";
+    let limits = Limits { steps: 10_000, ..Limits::default() };
+    let vm = machine(text, VmConfig { limits, ..config(64 << 10) });
+    let spin = vm.function("spin").expect("declared above");
+    let mut worker = vm.worker();
+    for (rounds, ends) in [(10_000, true), (10_002, false), (10_000, true)] {
+        let argument = Root::plain(Value::small(rounds)).expect("a number");
+        let result = vm.run_event(&mut worker, spin, &[argument], &mut Collected::default());
+        assert_eq!(result.is_ok(), ends, "{rounds} rounds: {:?}", result.map(|value| value.value()));
+    }
+    assert!(vm.heap().statistics().collections > 5, "{:?}", vm.heap().statistics());
+}
+
+/// Two boxes of which at most one may be full: each event looks at both and then, if they are empty, fills one.
+const SKEW: &str = "object Box { content }
+shared left = Box(0)
+shared right = Box(0)
+fn step(i) {
+    full = left.content + right.content
+    assert(full < 2, \"both are full\")
+    for k in 0..1000 { x = k }
+    if full == 1 {
+        left.content = 0
+        right.content = 0
+    } else if i % 2 == 0 {
+        left.content = 1
+    } else {
+        right.content = 1
+    }
+}
+";
+
+#[test]
+fn every_attempt_logs_what_it_reads() {
+    for kind in Kind::ALL {
+        let vm = machine(SKEW, VmConfig::default());
+        with_protocol!(kind, P => run_events::<P>(&vm, "step", scaled_for_build(4000, 500), 2));
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use optimist_stm::Abort;
 use optimist_stm::atomics::{Atomics, Word};
-use optimist_stm::attempt::{Attempt, DropWord, Lock, Mode, Place, Undo};
+use optimist_stm::attempt::{Attempt, DropWord, Lock, Mode, Place, Saved, Undo};
 use optimist_stm::check::{Budget, Depth, check};
 use optimist_stm::clock::{Clock, Gv1};
 use optimist_stm::protocol::{Info, Protocol};
@@ -97,7 +97,7 @@ impl<A: Atomics, const FORGETFUL: bool> Protocol<A> for Tml<FORGETFUL> {
         // SAFETY: the caller keeps the object alive.
         let (header, field) = unsafe { (place.header(), place.field()) };
         if !tx.locks.iter().any(|lock| lock.header == place.header) {
-            tx.locks.push(Lock { header: place.header, version: header.load(Ordering::Relaxed), saved: 1 });
+            tx.locks.push(Lock::new(place.header, header.load(Ordering::Relaxed), Saved::WRITTEN));
         }
         let old = field.load(Ordering::Relaxed);
         tx.undo.push(Undo { field: place.field, value: old });
@@ -130,7 +130,7 @@ impl<A: Atomics, const FORGETFUL: bool> Protocol<A> for Tml<FORGETFUL> {
     fn rollback(tx: &mut Attempt<A>) {
         tx.reads.clear();
         if holds(tx) {
-            tx.undo_to(0);
+            tx.undo_all();
             let version = Gv1::stamp(tx.domain(), tx.snapshot).version;
             tx.release_locks(version);
             tx.domain().sequence.store(tx.snapshot + 2, Ordering::Release);

@@ -10,6 +10,18 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// `condition`, which hardly ever holds: what depends on it is laid out apart, so that the usual way has no jumps.
+#[inline(always)]
+pub(crate) fn unlikely(condition: bool) -> bool {
+    #[cold]
+    #[inline(always)]
+    fn apart() {}
+    if condition {
+        apart();
+    }
+    condition
+}
+
 /// One shared 64-bit word.
 pub trait Word: Send + Sync + Debug + 'static {
     /// A word holding `value`.
@@ -37,6 +49,9 @@ pub trait Atomics: Send + Sync + Debug + Sized + 'static {
     /// Whether a thread may block or spin until another one acts. Model checkers explore every schedule, so under them a
     /// wait becomes an abort and the schedules in which the wait would have ended are explored as well.
     const CAN_WAIT: bool;
+
+    /// Whether a thread that is alone does without locked instructions; see [`alone`](crate::alone).
+    const BIASED: bool;
 
     /// A sequentially consistent fence.
     fn fence();
@@ -77,6 +92,8 @@ impl Atomics for Native {
     type Word = AtomicU64;
 
     const CAN_WAIT: bool = true;
+
+    const BIASED: bool = true;
 
     #[inline(always)]
     fn fence() {

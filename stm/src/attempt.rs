@@ -7,13 +7,13 @@
 //! | --- | --- | --- |
 //! | [`reads`](Attempt::reads) | header | version validation |
 //! | [`values`](Attempt::values) | field, value | value validation |
-//! | [`locks`](Attempt::locks) | header, version before | locks held |
-//! | [`undo`](Attempt::undo) | field, value before | writes in place |
+//! | [`locks`](Attempt::locks) | header, version before, first field's value before | locks held, writes in place |
+//! | [`undo`](Attempt::undo) | field, value before | further writes in place |
 //! | [`buffer`](Attempt::buffer) | header, field, value | writes kept back |
 //! | `born`, `replaced` | boxed value | who frees a value that does not fit a word |
 #![expect(unsafe_code, reason = "logs hold pointers to words whose lifetime the caller of a barrier guarantees")]
 
-use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,7 @@ use crate::buffer::WriteBuffer;
 use crate::domain::{Domain, IDLE, NO_AGE, Slot};
 use crate::header::{Header, Owner};
 use crate::hooks::{Hooks, Mark};
+use crate::log::Log;
 use crate::protocol::Calls;
 use crate::protocol::ordered::ANY_POSITION;
 use crate::reclaim::Garbage;
@@ -76,11 +77,12 @@ impl<A: Atomics> Place<A> {
         unsafe { &*self.field }
     }
 
-    /// The bit of this field in [`Lock::saved`]; none for fields too far from the header.
+    /// How many words the field stands behind the header, if [`Saved`] can say so.
     #[inline(always)]
-    pub(crate) fn bit(self) -> u64 {
-        let distance = self.field.addr().wrapping_sub(self.header.addr()) / size_of::<A::Word>();
-        if distance < 64 { 1 << distance } else { 0 }
+    fn distance(self) -> Option<u32> {
+        let bytes = self.field.addr().wrapping_sub(self.header.addr());
+        let words = bytes / size_of::<A::Word>();
+        (words < Saved::FIELDS && words * size_of::<A::Word>() == bytes).then_some(words as u32)
     }
 }
 
@@ -89,6 +91,7 @@ pub type DropWord = unsafe fn(u64);
 
 /// How an attempt runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Mode {
     /// Reads and writes, optimistically.
     Update,
@@ -98,16 +101,105 @@ pub enum Mode {
     Irrevocable,
 }
 
-/// A lock held by the running attempt.
+/// What a [`Lock`] knows about the fields of its object.
+///
+/// | bits | meaning |
+/// | --- | --- |
+/// | 0 | the object was written |
+/// | 1 … 57 | the old value of the field at this distance from the header, in words, has been saved since the last savepoint |
+/// | 58 … 63 | the distance of the field whose old value stands in the lock's own entry; 0 if there is none |
+///
+/// The values of all other fields are in the undo log. Fields too far from the header have no bit and are saved at every write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved(u64);
+
+impl Saved {
+    /// The number of distances that have a bit.
+    const FIELDS: usize = 58;
+    const WRITTEN_BIT: u64 = 1;
+    const HERE: u32 = Self::FIELDS as u32;
+
+    /// The object is only locked.
+    pub const NOTHING: Saved = Saved(0);
+    /// The object was written; where the old values are is the protocol's business.
+    pub const WRITTEN: Saved = Saved(Self::WRITTEN_BIT);
+
+    /// The object was written at this distance, and the lock's entry has the old value.
+    #[inline(always)]
+    fn here(distance: u32) -> Saved {
+        Saved(Self::WRITTEN_BIT | 1 << distance | u64::from(distance) << Self::HERE)
+    }
+
+    /// Whether the object was written.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        self.0 & Self::WRITTEN_BIT != 0
+    }
+
+    /// Notes that the object is written.
+    #[inline(always)]
+    pub fn write(&mut self) {
+        self.0 |= Self::WRITTEN_BIT;
+    }
+
+    /// Notes that a field is written, and says whether its old value is still to be saved.
+    #[inline(always)]
+    #[must_use]
+    pub fn write_field<A: Atomics>(&mut self, place: Place<A>) -> bool {
+        let saved = self.has_field(place);
+        let bit = place.distance().map_or(0, |distance| 1 << distance);
+        self.0 |= Self::WRITTEN_BIT | bit;
+        !saved
+    }
+
+    /// Whether the old value of a field has been saved since the last savepoint.
+    #[inline(always)]
+    #[must_use]
+    fn has_field<A: Atomics>(self, place: Place<A>) -> bool {
+        place.distance().is_some_and(|distance| self.0 & 1 << distance != 0)
+    }
+
+    /// A savepoint: what has been saved before it is to be saved again.
+    fn mark(&mut self) {
+        self.0 &= Self::WRITTEN_BIT | !0 << Self::HERE;
+    }
+}
+
+/// A lock held by the running attempt. An entry never crosses a cache line.
 #[derive(Debug)]
+#[repr(C, align(32))]
 pub struct Lock<A: Atomics> {
     /// The locked header.
     pub header: *const A::Word,
     /// What it held before.
     pub version: u64,
-    /// The fields whose old value is in the undo log since the last savepoint, by distance from the header. Bit 0, the header's
-    /// own, says that the object was written at all.
-    pub saved: u64,
+    /// What is known about the fields.
+    pub saved: Saved,
+    /// The old value of the field that `saved` names.
+    value: u64,
+}
+
+impl<A: Atomics> Lock<A> {
+    /// A lock on an object, nothing of which has been saved in its entry.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(header: *const A::Word, version: u64, saved: Saved) -> Self {
+        Lock { header, version, saved, value: 0 }
+    }
+
+    /// The field whose old value this entry has, and the value.
+    #[inline(always)]
+    #[must_use]
+    pub fn old_value(&self) -> Option<(*const A::Word, u64)> {
+        let distance = (self.saved.0 >> Saved::HERE) as usize;
+        if distance == 0 {
+            return None;
+        }
+        let field = self.header.addr() + distance * size_of::<A::Word>();
+        // Exposed when the entry was made.
+        Some((std::ptr::with_exposed_provenance(field), self.value))
+    }
 }
 
 /// The old value of a field written in place.
@@ -139,6 +231,7 @@ pub(crate) struct Owned {
 #[derive(Clone, Copy, Debug)]
 pub struct Savepoint {
     pub(crate) undo: usize,
+    pub(crate) locks: usize,
     pub(crate) buffer: usize,
     pub(crate) born: usize,
     pub(crate) replaced: usize,
@@ -179,13 +272,13 @@ pub struct Attempt<A: Atomics = Native> {
     pub(crate) keeps_locks: bool,
     domain: Arc<Domain<A>>,
     /// Locks held.
-    pub locks: Vec<Lock<A>>,
-    /// Old values of fields written in place, oldest first.
-    pub undo: Vec<Undo<A>>,
+    pub locks: Log<Lock<A>>,
+    /// Old values of fields written in place that are not in the lock log, oldest first.
+    pub undo: Log<Undo<A>>,
     /// How [`Any`](crate::protocol::Any) reaches the protocol in force.
     pub(crate) calls: Option<&'static Calls<A>>,
     /// Values read.
-    pub values: Vec<ValueRead<A>>,
+    pub values: Log<ValueRead<A>>,
     /// Writes kept back.
     pub buffer: WriteBuffer<A>,
     /// The position in a fixed commit order, for protocols that have one.
@@ -227,10 +320,10 @@ impl<A: Atomics> Attempt<A> {
             hooked: false,
             keeps_locks: false,
             domain: domain.clone(),
-            locks: Vec::new(),
-            undo: Vec::new(),
+            locks: Log::default(),
+            undo: Log::default(),
             calls: None,
-            values: Vec::new(),
+            values: Log::default(),
             buffer: WriteBuffer::default(),
             position: ANY_POSITION,
             born: Vec::new(),
@@ -271,7 +364,7 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     #[must_use]
     pub fn may_overwrite(&self, held: Header, place: Place<A>) -> bool {
-        self.locks.get(held.entry()).is_some_and(|lock| lock.saved & place.bit() != 0)
+        self.locks.get(held.offset() / size_of::<Lock<A>>()).is_some_and(|lock| lock.saved.has_field(place))
     }
 
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes the snapshot `now`.
@@ -291,6 +384,33 @@ impl<A: Atomics> Attempt<A> {
             self.encumbered = false;
         }
         self.snapshot = now;
+    }
+
+    /// Runs `step`, which reads and then writes a shared word, without a locked instruction, if no other thread can run transactions: see
+    /// [`alone`](crate::alone).
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn alone<R>(&self, step: impl FnOnce() -> R) -> Option<R> {
+        self.slot.bias.enter::<A, R>(step)
+    }
+
+    /// Replaces a header that was seen unlocked by this transaction's lock, whose entry will be the next one. False if somebody was faster.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn take(&self, header: &A::Word, seen: u64) -> bool {
+        let lock = self.owner.lock(self.locks.offset());
+        let taken = self.alone(|| {
+            // Relaxed: nobody else looks before the step is over.
+            let unchanged = header.load(Ordering::Relaxed) == seen;
+            if unchanged {
+                header.store(lock, Ordering::Relaxed);
+            }
+            unchanged
+        });
+        // Acquire pairs with the release of the last unlock: the old value saved next is the committed one. Equivalent: a version that
+        // the snapshot covers was published through the clock as well, and the release of the field orders the lock before it; elsewhere the
+        // load that found the version has acquired it already.
+        taken.unwrap_or_else(|| header.compare_exchange(seen, lock, Ordering::Acquire).is_ok())
     }
 
     /// Whether an attempt is under way.
@@ -341,13 +461,63 @@ impl<A: Atomics> Attempt<A> {
         })
     }
 
-    /// Writes the old values back, newest first, down to `to`.
-    pub fn undo_to(&mut self, to: usize) {
-        for entry in self.undo.drain(to..).rev() {
+    /// Notes a lock just taken in order to write a field, and saves the field's old value.
+    #[inline(always)]
+    pub(crate) fn log_write(&mut self, place: Place<A>, version: u64, drop: Option<DropWord>) {
+        // SAFETY: the caller of the barrier keeps the object alive. Relaxed: nobody else writes a locked object.
+        let value = unsafe { place.field() }.load(Ordering::Relaxed);
+        match place.distance() {
+            Some(distance) if distance > 0 => {
+                place.field.expose_provenance();
+                self.locks.push(Lock { header: place.header, version, saved: Saved::here(distance), value });
+            }
+            _ => {
+                self.locks.push(Lock::new(place.header, version, Saved::WRITTEN));
+                self.undo.push(Undo { field: place.field, value });
+            }
+        }
+        if let Some(drop) = drop {
+            self.note_replaced(value, drop);
+        }
+    }
+
+    /// Saves the old value of a field of an object that this transaction holds, unless that has been done since the last savepoint.
+    #[inline]
+    pub(crate) fn log_write_again(&mut self, place: Place<A>, seen: Header, drop: Option<DropWord>) {
+        let unsaved = self.held(seen).saved.write_field(place);
+        // A boxed value is replaced by every write and must be noted each time.
+        if (unsaved && crate::mutant!(A, "second-field-not-saved", true, false)) || drop.is_some() {
+            // SAFETY: as in `log_write`. Relaxed: as there.
+            let value = unsafe { place.field() }.load(Ordering::Relaxed);
+            self.undo.push(Undo { field: place.field, value });
+            if let Some(drop) = drop {
+                self.note_replaced(value, drop);
+            }
+        }
+    }
+
+    /// The entry of an object that this transaction holds, by its header.
+    #[inline(always)]
+    pub(crate) fn held(&mut self, header: Header) -> &mut Lock<A> {
+        &mut self.locks[header.offset() / size_of::<Lock<A>>()]
+    }
+
+    /// Writes all old values back.
+    pub fn undo_all(&mut self) {
+        self.undo_to(0, 0);
+    }
+
+    /// Writes old values back: those after the first `undo` of the undo log, newest first, and those in the entries after the first
+    /// `locks`. The latter are the older ones where both have the same field.
+    fn undo_to(&mut self, undo: usize, locks: usize) {
+        let further = self.undo[undo..].iter().rev().map(|entry| (entry.field, entry.value));
+        let first = self.locks[locks..].iter().rev().filter_map(Lock::old_value);
+        for (field, value) in further.chain(first) {
             // SAFETY: as in `reads_hold`; the object is locked by this transaction. Release pairs with the acquire of the
             // field in the read barrier, so that a reader of the restored value also sees the lock.
-            unsafe { &*entry.field }.store(entry.value, Ordering::Release);
+            unsafe { &*field }.store(value, Ordering::Release);
         }
+        self.undo.truncate(undo);
     }
 
     /// Unlocks everything: what was written gets `version`, what was only locked its old one.
@@ -377,7 +547,7 @@ impl<A: Atomics> Attempt<A> {
     #[inline(always)]
     fn unlock(&self, version: u64) {
         for lock in &self.locks {
-            let version = if lock.saved & 1 == 0 { lock.version } else { version };
+            let version = if lock.saved.is_written() { version } else { lock.version };
             // SAFETY: whoever accessed the object promised that it stays allocated until the attempt has ended. Release pairs
             // with the acquire of whoever locks next, and, through the field, with that of readers.
             unsafe { &*lock.header }.store(version, Ordering::Release);
@@ -394,7 +564,7 @@ impl<A: Atomics> Attempt<A> {
     fn notify_watchers(&self) {
         self.domain
             .watchers
-            .notify(self.locks.iter().filter(|lock| lock.saved & 1 != 0).map(|lock| lock.header.addr()));
+            .notify(self.locks.iter().filter(|lock| lock.saved.is_written()).map(|lock| lock.header.addr()));
     }
 
     /// Wakes whoever waits for a change of an object with a buffered write that has just been committed. The caller has executed a
@@ -454,12 +624,11 @@ impl<A: Atomics> Attempt<A> {
     /// A position to which the logs can be rolled back.
     pub(crate) fn mark(&mut self) -> Savepoint {
         if crate::mutant!(A, "savepoint-not-marked", true, false) {
-            for lock in &mut self.locks {
-                lock.saved &= 1;
-            }
+            self.locks.iter_mut().for_each(|lock| lock.saved.mark());
         }
         Savepoint {
             undo: self.undo.len(),
+            locks: self.locks.len(),
             buffer: self.buffer.mark(),
             born: self.born.len(),
             replaced: self.replaced.len(),
@@ -469,10 +638,8 @@ impl<A: Atomics> Attempt<A> {
 
     /// Rolls the kit's logs back to `savepoint`. Reads and locks stay, which is safe and at most conservative.
     pub(crate) fn roll_back_to(&mut self, savepoint: Savepoint) {
-        self.undo_to(savepoint.undo);
-        for lock in &mut self.locks {
-            lock.saved &= 1;
-        }
+        self.undo_to(savepoint.undo, savepoint.locks);
+        self.locks.iter_mut().for_each(|lock| lock.saved.mark());
         self.buffer.roll_back_to(savepoint.buffer);
         self.replaced.truncate(savepoint.replaced);
         self.drop_born(savepoint.born);
@@ -571,87 +738,49 @@ impl<A: Atomics> Drop for Attempt<A> {
 ///
 /// A transaction that reads the same objects over and over would grow its log without bound; when the log is full, repetitions are
 /// dropped before it is allowed to grow.
-///
-/// It is a vector with its end kept as a pointer, so that an append is a comparison and two stores.
 #[derive(Debug)]
-#[repr(C)]
-pub struct ReadLog<A: Atomics> {
-    /// Where the next header goes.
-    end: *mut *const A::Word,
-    /// The end of the room.
-    limit: *mut *const A::Word,
-    start: *mut *const A::Word,
-}
+#[repr(transparent)]
+pub struct ReadLog<A: Atomics>(Log<*const A::Word>);
 
 impl<A: Atomics> Default for ReadLog<A> {
     fn default() -> Self {
-        Self::from_vec(Vec::new())
+        ReadLog(Log::default())
     }
 }
 
 impl<A: Atomics> ReadLog<A> {
-    fn from_vec(entries: Vec<*const A::Word>) -> Self {
-        let mut entries = ManuallyDrop::new(entries);
-        let (start, length, capacity) = (entries.as_mut_ptr(), entries.len(), entries.capacity());
-        // SAFETY: both offsets are within the vector's allocation or at its end.
-        unsafe { ReadLog { end: start.add(length), limit: start.add(capacity), start } }
-    }
-
-    /// The vector that this log is, leaving the log to be overwritten or forgotten.
-    fn take_vec(&mut self) -> Vec<*const A::Word> {
-        // SAFETY: the three pointers are those of a vector, as `from_vec` took it apart; the ends are not before the start.
-        unsafe {
-            let length = self.end.offset_from_unsigned(self.start);
-            let capacity = self.limit.offset_from_unsigned(self.start);
-            Vec::from_raw_parts(self.start, length, capacity)
-        }
-    }
-
     /// Appends a header.
     #[inline(always)]
     #[expect(clippy::not_unsafe_ptr_arg_deref, reason = "the pointer is stored, not followed")]
     pub fn push(&mut self, header: *const A::Word) {
-        if self.end == self.limit {
-            self.make_room();
-        }
-        // SAFETY: there is room for one more.
-        unsafe {
-            self.end.write(header);
-            self.end = self.end.add(1);
-        }
+        self.0.push_or(header, Self::make_room);
     }
 
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self) {
-        let mut entries = self.take_vec();
-        entries.sort_unstable();
-        entries.dedup();
-        let length = entries.len();
-        if length * 2 >= entries.capacity() {
-            entries.reserve(length.max(64));
-        }
-        let log = ManuallyDrop::new(Self::from_vec(entries));
-        (self.end, self.limit, self.start) = (log.end, log.limit, log.start);
+    fn make_room(log: &mut Log<*const A::Word>) {
+        log.as_vec(|entries| {
+            entries.sort_unstable();
+            entries.dedup();
+            let length = entries.len();
+            if length * 2 >= entries.capacity() {
+                entries.reserve(length.max(64));
+            }
+        });
     }
 
     /// Forgets all.
     #[inline(always)]
     pub fn clear(&mut self) {
-        self.end = self.start;
-    }
-
-    /// The headers.
-    #[inline(always)]
-    #[must_use]
-    pub fn entries(&self) -> &[*const A::Word] {
-        // SAFETY: as in `take_vec`; the entries up to the end have been written.
-        unsafe { std::slice::from_raw_parts(self.start, self.end.offset_from_unsigned(self.start)) }
+        self.0.clear();
     }
 }
 
-impl<A: Atomics> Drop for ReadLog<A> {
-    fn drop(&mut self) {
-        drop(self.take_vec());
+impl<A: Atomics> Deref for ReadLog<A> {
+    type Target = Log<*const A::Word>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }

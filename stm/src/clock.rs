@@ -12,6 +12,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::atomics::{Atomics, Word};
+use crate::attempt::Attempt;
 use crate::domain::Domain;
 
 /// A source of commit stamps.
@@ -19,11 +20,31 @@ pub trait Clock: Send + Sync + 'static {
     /// The clock's name.
     const NAME: &'static str;
 
+    /// Whether a commit without competition adds one.
+    const COUNTS: bool;
+
     /// The newest snapshot. Acquire pairs with the release in [`stamp`](Self::stamp): everything committed up to the snapshot is
     /// visible to whoever reads under it.
     #[inline(always)]
     fn now<A: Atomics>(domain: &Domain<A>) -> u64 {
         domain.clock.load(Ordering::Acquire)
+    }
+
+    /// A stamp for a transaction that may be [alone](crate::alone).
+    #[inline(always)]
+    fn stamp_for<A: Atomics>(tx: &Attempt<A>) -> Stamp {
+        let counted = if Self::COUNTS {
+            let clock = &tx.domain().clock;
+            tx.alone(|| {
+                // Relaxed: nobody else writes it. Release as in `Gv1`.
+                let before = clock.load(Ordering::Relaxed);
+                clock.store(before + 1, Ordering::Release);
+                Stamp { version: before + 1, exclusive: before == tx.snapshot }
+            })
+        } else {
+            None
+        };
+        counted.unwrap_or_else(|| Self::stamp(tx.domain(), tx.snapshot))
     }
 
     /// A stamp for a commit (or a rollback) that holds all its locks, and whether nobody can have committed since `snapshot`.
@@ -50,6 +71,8 @@ pub struct Gv1;
 impl Clock for Gv1 {
     const NAME: &'static str = "gv1";
 
+    const COUNTS: bool = true;
+
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
         // AcqRel: the release publishes this commit's writes to later snapshots; the acquire makes the locks of every earlier
@@ -71,6 +94,8 @@ pub struct Gv4;
 
 impl Clock for Gv4 {
     const NAME: &'static str = "gv4";
+
+    const COUNTS: bool = true;
 
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
@@ -100,6 +125,8 @@ pub struct Deferred;
 
 impl Clock for Deferred {
     const NAME: &'static str = "deferred";
+
+    const COUNTS: bool = false;
 
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, _snapshot: u64) -> Stamp {

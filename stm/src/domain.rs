@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::abort::{Abort, REASONS};
+use crate::alone::Bias;
 use crate::atomics::{Atomics, Native, Word};
 use crate::header::FRESH;
 use crate::history::History;
@@ -30,7 +31,7 @@ pub const NO_AGE: u64 = u64::MAX;
 pub struct Domain<A: Atomics = Native> {
     /// The global version clock. Its advance is the [`Clock`](crate::clock::Clock)'s business.
     pub clock: CachePadded<A::Word>,
-    /// A sequence lock for protocols that need one: odd while a writer is inside.
+    /// A sequence lock for protocols that need one.
     pub sequence: CachePadded<A::Word>,
     /// A plain lock for protocols that need one.
     pub lock: CachePadded<A::Word>,
@@ -59,6 +60,8 @@ pub struct Domain<A: Atomics = Native> {
 struct Slots<A: Atomics> {
     all: Vec<Arc<Slot<A>>>,
     free: Vec<usize>,
+    taken: Vec<usize>,
+    biased: Option<usize>,
 }
 
 impl<A: Atomics> Default for Domain<A> {
@@ -75,28 +78,70 @@ impl<A: Atomics> Default for Domain<A> {
             served: CachePadded::new(A::Word::new(0)),
             ages: CachePadded::new(A::Word::new(1)),
             watchers: Watchers::default(),
-            slots: RwLock::new(Slots { all: Vec::new(), free: Vec::new() }),
+            slots: RwLock::new(Slots { all: Vec::new(), free: Vec::new(), taken: Vec::new(), biased: None }),
             orphans: Mutex::new(Vec::new()),
         }
     }
 }
 
 impl<A: Atomics> Domain<A> {
-    /// Takes a slot for a new descriptor.
-    pub(crate) fn enter(&self) -> Arc<Slot<A>> {
-        let mut slots = self.slots.write();
-        if let Some(index) = slots.free.pop() {
-            return slots.all[index].clone();
+    fn slots_mut(&self) -> RwLockWriteGuard<'_, Slots<A>> {
+        if A::CAN_WAIT {
+            return self.slots.write();
         }
-        let slot = Arc::new(Slot::new(slots.all.len()));
-        slots.all.push(slot.clone());
-        slot
+        // A model checker's threads may be one thread of the system.
+        loop {
+            if let Some(slots) = self.slots.try_write() {
+                return slots;
+            }
+            A::spin();
+        }
+    }
+
+    /// Takes a slot, and returns the biased one if there is one; see [`alone`](crate::alone).
+    pub(crate) fn take_slot(&self) -> (Arc<Slot<A>>, Option<Arc<Slot<A>>>) {
+        let mut slots = self.slots_mut();
+        let index = slots.free.pop().unwrap_or_else(|| {
+            let index = slots.all.len();
+            slots.all.push(Arc::new(Slot::new(index)));
+            index
+        });
+        let slot = slots.all[index].clone();
+        if !A::BIASED {
+            return (slot, None);
+        }
+        slots.taken.push(index);
+        if let [only] = *slots.taken {
+            slots.all[only].bias.give();
+            slots.biased = Some(only);
+            return (slot, None);
+        }
+        let biased = slots.biased.map(|biased| slots.all[biased].clone());
+        (slot, biased)
+    }
+
+    /// Notes that the bias has been taken away for good.
+    pub(crate) fn forget_bias(&self, slot: &Slot<A>) {
+        let mut slots = self.slots_mut();
+        if slots.biased == Some(slot.index) && slots.taken.len() > 1 {
+            slots.biased = None;
+        }
     }
 
     /// Gives a slot back. Its counters stay, so that totals never shrink.
     pub(crate) fn leave(&self, slot: &Slot<A>) {
         debug_assert_eq!(slot.active.load(Ordering::Relaxed), IDLE);
-        self.slots.write().free.push(slot.index);
+        let mut slots = self.slots_mut();
+        slots.free.push(slot.index);
+        if A::BIASED {
+            slots.taken.retain(|taken| *taken != slot.index);
+            slot.bias.forget();
+            slots.biased = None;
+            if let [only] = *slots.taken {
+                slots.all[only].bias.give();
+                slots.biased = Some(only);
+            }
+        }
     }
 
     /// The slot with this index.
@@ -157,6 +202,24 @@ impl<A: Atomics> Domain<A> {
         self.served.load(Ordering::Acquire) != self.tickets.load(Ordering::Acquire)
     }
 
+    /// Waits until every transaction that runs now has ended. See [`runtime::quiesce`](crate::runtime::quiesce).
+    ///
+    /// Under a platform that cannot wait it returns at once.
+    pub fn quiesce(&self) {
+        // Whoever begins from here on has a larger stamp. The release makes that what this thread wrote before is seen by whoever reads the
+        // new clock; the acquire pairs with the commits before.
+        let now = self.clock.fetch_add(1, Ordering::AcqRel);
+        let mut rounds = 0_u32;
+        while A::CAN_WAIT && self.oldest_active() <= now {
+            rounds += 1;
+            match rounds {
+                0..64 => A::spin(),
+                64..80 => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(50)),
+            }
+        }
+    }
+
     /// The smallest begin stamp among the running transactions, or [`IDLE`]. What was unlinked by a commit with a smaller
     /// stamp can be reached by none of them.
     pub fn oldest_active(&self) -> u64 {
@@ -176,6 +239,7 @@ impl<A: Atomics> Domain<A> {
 pub struct Slot<A: Atomics = Native> {
     /// The clock when the running transaction began, or [`IDLE`].
     pub(crate) active: A::Word,
+    pub(crate) bias: Bias<A::Word>,
     pub(crate) counters: Counters,
     /// Not zero while somebody may be parked on this slot.
     waiters: CachePadded<A::Word>,
@@ -199,6 +263,7 @@ impl<A: Atomics> Slot<A> {
         Slot {
             index,
             active: A::Word::new(IDLE),
+            bias: Bias::new(),
             age: A::Word::new(NO_AGE),
             ended: A::Word::new(0),
             waiters: CachePadded::new(A::Word::new(0)),

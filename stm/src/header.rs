@@ -5,7 +5,7 @@
 //! ┌───┬─────────────┬──────────┐
 //! │ 0 │          version       │   unlocked: the stamp of the commit that wrote the fields
 //! ├───┼─────────────┼──────────┤
-//! │ 1 │  owner slot │  entry   │   locked: who holds it, and where in the owner's lock log
+//! │ 1 │  owner slot │  offset  │   locked: who holds it, and where in the owner's lock log, in bytes
 //! └───┴─────────────┴──────────┘
 //! ```
 //!
@@ -16,8 +16,8 @@
 const LOCKED: u64 = 1 << 63;
 /// Where the owner's slot begins.
 const OWNER_SHIFT: u32 = 48;
-/// The bits of the entry index.
-const ENTRY_MASK: u64 = (1 << OWNER_SHIFT) - 1;
+/// The bits of the offset in the lock log.
+const OFFSET_MASK: u64 = (1 << OWNER_SHIFT) - 1;
 
 /// The header of an object nobody has written yet: the oldest version, readable under every snapshot.
 pub const FRESH: u64 = 1;
@@ -48,7 +48,7 @@ impl Header {
     #[inline(always)]
     #[must_use]
     pub fn is_held_by(self, owner: Owner) -> bool {
-        self.0 & !ENTRY_MASK == owner.0
+        self.0 & !OFFSET_MASK == owner.0
     }
 
     /// The slot of the transaction that holds the object. Meaningful while locked.
@@ -58,11 +58,11 @@ impl Header {
         ((self.0 & !LOCKED) >> OWNER_SHIFT) as usize
     }
 
-    /// The position in the owner's lock log. Meaningful while locked.
+    /// Where the object's entry begins in the owner's lock log, in bytes. Meaningful while locked.
     #[inline(always)]
     #[must_use]
-    pub fn entry(self) -> usize {
-        (self.0 & ENTRY_MASK) as usize
+    pub fn offset(self) -> usize {
+        (self.0 & OFFSET_MASK) as usize
     }
 }
 
@@ -81,12 +81,12 @@ impl Owner {
         Owner(LOCKED | (slot as u64) << OWNER_SHIFT)
     }
 
-    /// The header of an object held by this owner, described by entry `entry` of its lock log.
+    /// The header of an object held by this owner, described by the entry at `offset` of its lock log.
     #[inline(always)]
     #[must_use]
-    pub fn lock(self, entry: usize) -> u64 {
-        debug_assert!(entry as u64 <= ENTRY_MASK);
-        self.0 | entry as u64
+    pub fn lock(self, offset: usize) -> u64 {
+        debug_assert!(offset as u64 <= OFFSET_MASK);
+        self.0 | offset as u64
     }
 }
 
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_header_names_its_owner_and_entry() {
+    fn a_locked_header_names_its_owner_and_its_entry() {
         let owner = Owner::new(17);
         let header = Header(owner.lock(123));
         assert!(header.is_locked());
         assert!(header.is_held_by(owner));
         assert!(!header.is_held_by(Owner::new(16)));
-        assert_eq!((header.slot(), header.entry(), header.version()), (17, 123, None));
+        assert_eq!((header.slot(), header.offset(), header.version()), (17, 123, None));
     }
 
     #[test]

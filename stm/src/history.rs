@@ -38,7 +38,7 @@ impl History {
     }
 
     /// Records the values that the commit with `version` replaces.
-    pub(crate) fn record(&self, version: u64, values: Vec<(usize, u64)>) {
+    pub(crate) fn record(&self, version: u64, values: impl ExactSizeIterator<Item = (usize, u64)>) {
         // Relaxed: only a hint when to prune.
         self.recorded.fetch_add(values.len(), Ordering::Relaxed);
         for (field, value) in values {
@@ -84,8 +84,8 @@ mod tests {
     #[test]
     fn finds_the_value_of_a_snapshot_until_it_is_pruned() {
         let history = History::default();
-        history.record(5, vec![(64, 10)]);
-        history.record(8, vec![(64, 20), (64, 99), (72, 7)]);
+        history.record(5, [(64, 10)].into_iter());
+        history.record(8, [(64, 20), (64, 99), (72, 7)].into_iter());
         assert_eq!(history.at(64, 4), Some(10));
         assert_eq!(history.at(64, 5), Some(20));
         assert_eq!(history.at(64, 7), Some(20));

@@ -17,6 +17,8 @@
 //! ```
 
 pub mod abort;
+pub mod adaptive;
+mod alone;
 pub mod atomics;
 pub mod attempt;
 pub mod buffer;
@@ -29,12 +31,14 @@ pub mod header;
 mod history;
 pub mod hooks;
 mod local;
+pub mod log;
 mod membarrier;
 pub mod order;
 pub mod protocol;
 mod reclaim;
 pub mod run;
 pub mod runtime;
+mod slab;
 mod tvar;
 mod tx;
 pub mod watch;

@@ -9,6 +9,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
 
+use crate::atomics::unlikely;
+
 const UNKNOWN: u8 = 0;
 const ASYMMETRIC: u8 = 1;
 const SYMMETRIC: u8 = 2;
@@ -30,7 +32,7 @@ pub(crate) fn register() {
 pub(crate) fn light() {
     compiler_fence(Ordering::SeqCst);
     // Relaxed: the kind is decided before the thread's first transaction and never changes.
-    if KIND.load(Ordering::Relaxed) != ASYMMETRIC {
+    if unlikely(KIND.load(Ordering::Relaxed) != ASYMMETRIC) {
         fence(Ordering::SeqCst);
     }
 }

@@ -112,7 +112,7 @@ impl Drop for Descriptor {
 }
 
 /// Puts `kind` in force and keeps it there while the lease lives. Waits until leases for other protocols are gone and no
-/// transaction runs.
+/// transaction runs; new ones wait meanwhile, so no body should wait for a transaction of another thread.
 ///
 /// # Panics
 /// If this thread runs a transaction, or holds a lease for another protocol: it would wait for itself.
@@ -123,6 +123,27 @@ pub fn lease(kind: Kind) -> Lease {
         assert!(HELD.get() == 0, "this thread holds a lease for `{}` and asks for `{kind}`", leases.kind);
         RELEASED.wait(&mut leases);
     }
+    put_in_force(&mut leases, kind);
+    leases.count += 1;
+    HELD.set(HELD.get() + 1);
+    Lease { kind, _not_send: std::marker::PhantomData }
+}
+
+/// Puts `kind` in force, unless somebody holds a lease for another protocol. It stays until somebody wants another one. Waits until no
+/// transaction runs. Says whether `kind` is in force.
+///
+/// # Panics
+/// As [`lease`].
+pub fn change(kind: Kind) -> bool {
+    assert!(!in_transaction(), "the protocol cannot be chosen within a transaction");
+    let mut leases = LEASES.lock();
+    if leases.count == 0 {
+        put_in_force(&mut leases, kind);
+    }
+    leases.kind == kind
+}
+
+fn put_in_force(leases: &mut Leases, kind: Kind) {
     if leases.kind != kind {
         // Rule 2. Relaxed: the heavy fence inside `oldest_active` publishes the mark.
         DOMAIN.regime.store(CHANGING, Ordering::Relaxed);
@@ -141,9 +162,6 @@ pub fn lease(kind: Kind) -> Lease {
         DOMAIN.clock.fetch_add(1, Ordering::AcqRel);
         DOMAIN.regime.store(kind as u64, Ordering::Release);
     }
-    leases.count += 1;
-    HELD.set(HELD.get() + 1);
-    Lease { kind, _not_send: std::marker::PhantomData }
 }
 
 /// Whether this thread runs a transaction.
@@ -152,6 +170,35 @@ pub fn in_transaction() -> bool {
     let descriptor = DESCRIPTOR.get();
     // SAFETY: the descriptor belongs to this thread and lives until the thread ends; only a field is read, by value.
     !descriptor.is_null() && unsafe { (*descriptor).is_running() }
+}
+
+/// Waits until every transaction that runs now, on any thread, has ended: the fence to be executed between making an object private and
+/// touching it without transactions, under a protocol that is not [privatisation-safe](crate::protocol::Info::privatisation_safe).
+///
+/// A transaction that has unlinked an object and committed knows that no *later* transaction reaches it. But one that began before may
+/// still have the object in its hands: it is bound to fail and has yet to undo what it wrote, or it has committed and is still writing
+/// back. Once those are over the object belongs to whoever has unlinked it.
+///
+/// The values of a [`TVar`](crate::TVar) and of the collections need no such fence, because nothing reaches them but transactions.
+///
+/// # Panics
+/// Within a transaction: it would wait for itself.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use optimist_stm::{TVar, atomically, runtime};
+///
+/// // Transactions add to the shared counter that they find, which is not transactional.
+/// let current = TVar::new(Some(Arc::new(AtomicU32::new(0))));
+/// let mine = atomically(|tx| current.replace(tx, None)).unwrap();
+/// runtime::quiesce();
+/// // Nobody who has found it in a transaction is still running.
+/// mine.store(1, Ordering::Relaxed);
+/// ```
+pub fn quiesce() {
+    assert!(!in_transaction(), "a transaction cannot wait for its own end");
+    DOMAIN.quiesce();
 }
 
 /// Runs `f` as if this thread ran no transaction, while its descriptor is borrowed: code of the user's that is called from within the

@@ -1,7 +1,8 @@
 //! `TVar<T>` and `atomically`: the typed face.
 //!
 //! A value of a primitive type lives in the variable's word; any other lives in an immutable box, and the word points to it. A
-//! box that a commit replaces is freed when no transaction can follow the old pointer any more (see [`reclaim`](crate::reclaim)).
+//! box that a commit replaces is freed when no transaction can follow the old pointer any more (see [`reclaim`](crate::reclaim)). The
+//! variables themselves stand in dense blocks (`slab.rs`).
 #![expect(unsafe_code, reason = "stores values in words: inline by bit copy, or as pointers to boxes")]
 
 use std::any::TypeId;
@@ -9,12 +10,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use crate::attempt::{DropWord, Place};
-use crate::header::FRESH;
 use crate::protocol::Protocol;
 use crate::runtime;
+use crate::slab::{self, Variable};
 use crate::tx::{Read, Result, Tx, atomically, read_only};
 
 /// A transactional variable.
@@ -34,13 +35,6 @@ use crate::tx::{Read, Result, Tx, atomically, read_only};
 pub struct TVar<T: 'static> {
     variable: NonNull<Variable>,
     value: PhantomData<T>,
-}
-
-/// What a handle points to.
-struct Variable {
-    header: AtomicU64,
-    word: AtomicU64,
-    handles: AtomicUsize,
 }
 
 // SAFETY: a handle gives access to values of `T` from any thread that has it, by reference (`Sync`) and by dropping (`Send`).
@@ -94,12 +88,7 @@ impl<T: Send + Sync + 'static> TVar<T> {
     /// A variable that holds `value`.
     pub fn new(value: T) -> Self {
         let (word, _) = into_word(value);
-        let variable = Box::new(Variable {
-            header: AtomicU64::new(FRESH),
-            word: AtomicU64::new(word),
-            handles: AtomicUsize::new(1),
-        });
-        TVar { variable: NonNull::from(Box::leak(variable)), value: PhantomData }
+        TVar { variable: slab::allocate(word), value: PhantomData }
     }
 
     #[inline(always)]
@@ -229,18 +218,14 @@ impl<T: 'static> TVar<T> {
 
 impl<T: 'static> Clone for TVar<T> {
     fn clone(&self) -> Self {
-        // SAFETY: the variable lives as long as a handle. Relaxed: a new handle is made from an existing one.
-        unsafe { self.variable.as_ref() }.handles.fetch_add(1, Ordering::Relaxed);
+        slab::add_handle(self.variable);
         TVar { variable: self.variable, value: PhantomData }
     }
 }
 
 impl<T: 'static> Drop for TVar<T> {
     fn drop(&mut self) {
-        // SAFETY: this handle still counts. Release pairs with the acquire fence below: what was done through other handles
-        // happens before the variable is retired.
-        if unsafe { self.variable.as_ref() }.handles.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
+        if slab::drop_handle(self.variable) {
             let word = self.variable.as_ptr().expose_provenance() as u64;
             // SAFETY: no handle is left, so only running transactions can have the variable in their logs.
             unsafe { runtime::retire(word, drop_variable::<T>) };
@@ -249,12 +234,15 @@ impl<T: 'static> Drop for TVar<T> {
 }
 
 unsafe fn drop_variable<T: 'static>(word: u64) {
-    // SAFETY: the word came from the last handle's drop, and no transaction that knew the variable is left.
-    let variable = unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Variable>(word as usize)) };
+    let variable = NonNull::new(std::ptr::with_exposed_provenance_mut::<Variable>(word as usize));
+    let variable = variable.expect("the word came from a handle");
     if !is_inline::<T>() {
-        // SAFETY: the variable is gone, so its value has no other owner.
-        unsafe { drop_box::<T>(variable.word.into_inner()) };
+        // SAFETY: the word came from the last handle's drop, and no transaction that knew the variable is left, so its value has no
+        // other owner. Relaxed: whoever frees the variable has synchronised with all that wrote it.
+        unsafe { drop_box::<T>(variable.as_ref().word.load(Ordering::Relaxed)) };
     }
+    // SAFETY: as above.
+    unsafe { slab::free(variable) };
 }
 
 impl<T: 'static> fmt::Debug for TVar<T> {

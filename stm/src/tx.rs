@@ -445,8 +445,14 @@ pub fn read_only_with<P: Shipped, T>(mut body: impl FnMut(&mut ReadTx<'_, P>) ->
     }
 }
 
-/// Runs a transaction irrevocably: at most one at a time, never aborted, so that its body runs once unless it retries. Others go on
-/// and wait only for the objects it has touched.
+/// Runs a transaction irrevocably: at most one at a time, never aborted, so that its body runs once unless it retries. It may do what
+/// cannot be undone. Others go on and wait only where they must:
+///
+/// | protocol | others read what it has not touched | write that | read what it has touched | write that |
+/// | --- | --- | --- | --- | --- |
+/// | `eager`, `tl2`, `mvcc`, `ordered` | go on | go on | wait | wait |
+/// | `norec` | go on | wait at their commit | go on, and see the state before | wait at their commit |
+/// | `global-lock` | wait | wait | wait | wait |
 ///
 /// Welc, Saha and Adl-Tabatabai, "Irrevocable transactions and their applications" (SPAA 2008).
 ///
@@ -455,6 +461,19 @@ pub fn read_only_with<P: Shipped, T>(mut body: impl FnMut(&mut ReadTx<'_, P>) ->
 ///
 /// # Panics
 /// As [`atomically`].
+///
+/// ```
+/// use optimist_stm::{Interrupt, TVar, irrevocably};
+///
+/// let number = TVar::new(41);
+/// let line = irrevocably(|tx| {
+///     number.modify(tx, |n| n + 1)?;
+///     // Once, whatever others do.
+///     println!("the answer is {}", number.get(tx)?);
+///     Ok::<_, Interrupt<()>>(())
+/// });
+/// assert_eq!((line, number.load()), (Ok(()), 42));
+/// ```
 pub fn irrevocably<T, E: 'static>(
     mut body: impl FnMut(&mut Tx<'_>) -> std::result::Result<T, Interrupt<E>>,
 ) -> std::result::Result<T, E> {

@@ -109,10 +109,25 @@ enum MapOp {
     Update(u64),
     Modify(u64),
     GetOrInsert(u64),
+    Alter(u64),
     Remove(u64),
     Len,
     Sum,
+    Retain,
     Clear,
+}
+
+/// Adds, changes, removes, or leaves alone what is not there.
+fn altered(value: Option<&String>) -> Option<String> {
+    match value {
+        None => Some("altered".into()),
+        Some(value) if value.len() % 2 == 0 => None,
+        Some(value) => Some(format!("{value}!!")),
+    }
+}
+
+fn kept(key: u64, value: &str) -> bool {
+    (key + value.len() as u64) % 3 != 0
 }
 
 /// A hasher so bad that leaves overflow: all keys share all but two bits.
@@ -147,10 +162,12 @@ impl<S: std::hash::BuildHasher + Send + Sync + 'static> Subject for MapSubject<S
             50..60 => MapOp::Update(key),
             60..65 => MapOp::Modify(key),
             65..70 => MapOp::GetOrInsert(key),
-            70..95 => MapOp::Remove(key),
+            70..75 => MapOp::Alter(key),
+            75..95 => MapOp::Remove(key),
             95..98 => MapOp::Len,
             98 => MapOp::Sum,
             _ if random.below(20) == 0 => MapOp::Clear,
+            _ if random.below(10) == 0 => MapOp::Retain,
             _ => MapOp::Get(key),
         }
     }
@@ -167,6 +184,8 @@ impl<S: std::hash::BuildHasher + Send + Sync + 'static> Subject for MapSubject<S
             }
             MapOp::Modify(key) => Ok(map.modify(tx, key, |value| format!("{value}*"))?.then(String::new)),
             MapOp::GetOrInsert(key) => map.get_or_insert_with(tx, *key, || "given".into()).map(Some),
+            MapOp::Alter(key) => map.alter(tx, *key, |value| altered(value)).map(|()| None),
+            MapOp::Retain => map.retain(tx, |key, value| kept(*key, value)).map(|()| None),
             MapOp::Remove(key) => map.remove(tx, key),
             MapOp::Len => Ok(Some(map.len(tx)?.to_string())),
             MapOp::Sum => {
@@ -195,6 +214,17 @@ impl<S: std::hash::BuildHasher + Send + Sync + 'static> Subject for MapSubject<S
                 String::new()
             }),
             MapOp::GetOrInsert(key) => Some(model.entry(*key).or_insert_with(|| "given".into()).clone()),
+            MapOp::Alter(key) => {
+                match altered(model.get(key)) {
+                    Some(value) => model.insert(*key, value),
+                    None => model.remove(key),
+                };
+                None
+            }
+            MapOp::Retain => {
+                model.retain(|key, value| kept(*key, value));
+                None
+            }
             MapOp::Remove(key) => model.remove(key),
             MapOp::Len => Some(model.len().to_string()),
             MapOp::Sum => Some(model.iter().map(|(key, value)| key + value.len() as u64).sum::<u64>().to_string()),
@@ -329,8 +359,13 @@ enum OrderedOp {
     First,
     Last,
     PopFirst,
+    PopLast,
+    InsertIfAbsent(u64),
+    GetOrInsert(u64),
+    Alter(u64),
     AtMost(u64, usize),
     Len,
+    Retain,
     Clear,
 }
 
@@ -352,14 +387,19 @@ impl Subject for OrderedSubject {
             20..50 => OrderedOp::Insert(key, random.below(1000)),
             50..55 => OrderedOp::Update(key),
             55..60 => OrderedOp::Modify(key),
-            60..80 => OrderedOp::Remove(key),
+            60..63 => OrderedOp::Alter(key),
+            63..66 => OrderedOp::InsertIfAbsent(key),
+            66..69 => OrderedOp::GetOrInsert(key),
+            69..80 => OrderedOp::Remove(key),
             80..84 => OrderedOp::Range(key, key + random.below(50)),
             84..86 => OrderedOp::First,
             86..88 => OrderedOp::Last,
-            88..93 => OrderedOp::PopFirst,
+            88..91 => OrderedOp::PopFirst,
+            91..93 => OrderedOp::PopLast,
             93..96 => OrderedOp::AtMost(key, random.below(20) as usize + 1),
             96..99 => OrderedOp::Len,
             _ if random.below(20) == 0 => OrderedOp::Clear,
+            _ if random.below(10) == 0 => OrderedOp::Retain,
             _ => OrderedOp::Get(key),
         }
     }
@@ -381,6 +421,17 @@ impl Subject for OrderedSubject {
             OrderedOp::First => map.first(tx)?.into_iter().collect(),
             OrderedOp::Last => map.last(tx)?.into_iter().collect(),
             OrderedOp::PopFirst => map.pop_first(tx)?.into_iter().collect(),
+            OrderedOp::PopLast => map.pop_last(tx)?.into_iter().collect(),
+            OrderedOp::InsertIfAbsent(key) => one(key, map.insert_if_absent(tx, *key, 5)?.then_some(0)),
+            OrderedOp::GetOrInsert(key) => one(key, Some(map.get_or_insert_with(tx, *key, || 6)?)),
+            OrderedOp::Alter(key) => {
+                map.alter(tx, *key, |value| value.map_or(Some(7), |value| (value % 3 != 0).then_some(value + 1)))?;
+                Vec::new()
+            }
+            OrderedOp::Retain => {
+                map.retain(tx, |key, value| (key + value) % 3 != 0)?;
+                Vec::new()
+            }
             OrderedOp::AtMost(key, most) => {
                 let mut seen = Vec::new();
                 map.visit(tx, (std::ops::Bound::Excluded(*key), std::ops::Bound::Unbounded), |_, key, value| {
@@ -413,6 +464,25 @@ impl Subject for OrderedSubject {
             OrderedOp::First => model.first_key_value().map(|(k, v)| (*k, *v)).into_iter().collect(),
             OrderedOp::Last => model.last_key_value().map(|(k, v)| (*k, *v)).into_iter().collect(),
             OrderedOp::PopFirst => model.pop_first().into_iter().collect(),
+            OrderedOp::PopLast => model.pop_last().into_iter().collect(),
+            OrderedOp::InsertIfAbsent(key) => {
+                let absent = !model.contains_key(key);
+                model.entry(*key).or_insert(5);
+                one(key, absent.then_some(0))
+            }
+            OrderedOp::GetOrInsert(key) => one(key, Some(*model.entry(*key).or_insert(6))),
+            OrderedOp::Alter(key) => {
+                match model.get(key) {
+                    None => model.insert(*key, 7),
+                    Some(value) if value % 3 != 0 => model.insert(*key, value + 1),
+                    Some(_) => model.remove(key),
+                };
+                Vec::new()
+            }
+            OrderedOp::Retain => {
+                model.retain(|key, value| (*key + *value) % 3 != 0);
+                Vec::new()
+            }
             OrderedOp::AtMost(key, most) => {
                 let bounds = (std::ops::Bound::Excluded(*key), std::ops::Bound::Unbounded);
                 model.range(bounds).take(*most).map(|(k, v)| (*k, *v)).collect()
@@ -472,6 +542,7 @@ enum QueueOp {
     Len,
     IsEmpty,
     Values,
+    Clear,
 }
 
 struct QueueSubject(TQueue<String>);
@@ -488,6 +559,7 @@ impl Subject for QueueSubject {
             16 => QueueOp::First,
             17 => QueueOp::Len,
             18 => QueueOp::IsEmpty,
+            _ if random.below(10) == 0 => QueueOp::Clear,
             _ => QueueOp::Values,
         }
     }
@@ -503,6 +575,10 @@ impl Subject for QueueSubject {
             QueueOp::Len => vec![self.0.len(tx)?.to_string()],
             QueueOp::IsEmpty => vec![self.0.is_empty(tx)?.to_string()],
             QueueOp::Values => self.0.values(tx)?,
+            QueueOp::Clear => {
+                self.0.clear(tx)?;
+                Vec::new()
+            }
         })
     }
 
@@ -517,6 +593,10 @@ impl Subject for QueueSubject {
             QueueOp::Len => vec![model.len().to_string()],
             QueueOp::IsEmpty => vec![model.is_empty().to_string()],
             QueueOp::Values => model.iter().cloned().collect(),
+            QueueOp::Clear => {
+                model.clear();
+                Vec::new()
+            }
         }
     }
 
@@ -563,6 +643,8 @@ enum VectorOp {
     Get(usize),
     Set(usize, u64),
     Modify(usize),
+    Swap(usize, usize),
+    Truncate(usize),
     Len,
     Values,
 }
@@ -581,8 +663,10 @@ impl Subject for VectorSubject {
             51..100 => VectorOp::Pop,
             100..130 => VectorOp::Get(index),
             130..160 => VectorOp::Set(index, random.below(1000)),
-            160..180 => VectorOp::Modify(index),
-            180..195 => VectorOp::Len,
+            160..175 => VectorOp::Modify(index),
+            175..182 => VectorOp::Swap(index, random.below(200) as usize),
+            182 => VectorOp::Truncate(index),
+            183..195 => VectorOp::Len,
             _ => VectorOp::Values,
         }
     }
@@ -594,6 +678,11 @@ impl Subject for VectorSubject {
             VectorOp::Get(index) => self.0.get(tx, *index)?.into_iter().collect(),
             VectorOp::Set(index, value) => vec![self.0.set(tx, *index, value.to_string())?.to_string()],
             VectorOp::Modify(index) => vec![self.0.modify(tx, *index, |value| format!("{value}."))?.to_string()],
+            VectorOp::Swap(first, second) => vec![self.0.swap(tx, *first, *second)?.to_string()],
+            VectorOp::Truncate(length) => {
+                self.0.truncate(tx, *length)?;
+                Vec::new()
+            }
             VectorOp::Len => vec![self.0.len(tx)?.to_string(), self.0.is_empty(tx)?.to_string()],
             VectorOp::Values => self.0.values(tx)?,
         })
@@ -611,6 +700,17 @@ impl Subject for VectorSubject {
                 vec![model.get_mut(*index).map(|old| *old = value.to_string()).is_some().to_string()]
             }
             VectorOp::Modify(index) => vec![model.get_mut(*index).map(|old| old.push('.')).is_some().to_string()],
+            VectorOp::Swap(first, second) => {
+                let both = *first < model.len() && *second < model.len();
+                if both {
+                    model.swap(*first, *second);
+                }
+                vec![both.to_string()]
+            }
+            VectorOp::Truncate(length) => {
+                model.truncate(*length);
+                Vec::new()
+            }
             VectorOp::Len => vec![model.len().to_string(), model.is_empty().to_string()],
             VectorOp::Values => model.clone(),
         }

@@ -64,6 +64,14 @@ fn independent_operations_do_not_conflict_and_dependent_ones_do() {
     assert_eq!(attempts(|tx| queue.push(tx, 1), |tx| queue.pop(tx)), 1);
     assert_eq!(attempts(|tx| queue.pop(tx), |tx| queue.push(tx, 1)), 1);
     assert_eq!(attempts(|tx| queue.pop(tx), |tx| queue.pop(tx)), 2);
+    // With one value left the ends still do not meet; with none they do, since the outcome depends on it.
+    let short = TQueue::new();
+    atomically(|tx| short.push(tx, 1));
+    assert_eq!(attempts(|tx| short.push(tx, 2), |tx| short.pop(tx)), 1);
+    assert_eq!(attempts(|tx| short.pop(tx), |tx| short.push(tx, 3)), 1);
+    assert_eq!(atomically(|tx| short.values(tx)), [3]);
+    atomically(|tx| short.clear(tx));
+    assert_eq!(attempts(|tx| short.pop(tx), |tx| short.push(tx, 4)), 2);
 
     assert_eq!(attempts(|tx| vector.modify(tx, 7, |n| n + 1), |tx| vector.modify(tx, 8, |n| n + 1)), 1);
     assert_eq!(attempts(|tx| vector.modify(tx, 7, |n| n + 1), |tx| vector.modify(tx, 7, |n| n + 1)), 2);

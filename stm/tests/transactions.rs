@@ -275,6 +275,43 @@ fn an_irrevocable_body_runs_once_among_writers() {
     });
 }
 
+/// What runs to its end while an irrevocable transaction that has read one variable and written another stands still.
+#[test]
+fn others_run_on_beside_an_irrevocable_transaction() {
+    under_each(|kind| {
+        let variables: Vec<TVar<u32>> = (0..3).map(TVar::new).collect();
+        let (read, written, other) = (&variables[0], &variables[1], &variables[2]);
+        let ended = |what: &(dyn Fn() + Sync)| {
+            let (report, done) = std::sync::mpsc::channel();
+            let inside = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                let outcome = irrevocably(|tx| {
+                    read.get(tx)?;
+                    written.modify(tx, |n| n + 1)?;
+                    assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "{kind}: run again");
+                    let report = report.clone();
+                    scope.spawn(move || {
+                        what();
+                        let _ = report.send(());
+                    });
+                    Ok::<_, Interrupt<()>>(done.recv_timeout(Duration::from_millis(60)).is_ok())
+                });
+                outcome.unwrap()
+            })
+        };
+        // One lock is one lock.
+        let alone = kind == Kind::GlobalLock;
+        let by_value = kind == Kind::Norec;
+        assert_eq!(ended(&|| assert_eq!(other.load(), 2)), !alone, "{kind}: reading something else");
+        assert_eq!(ended(&|| other.store(2)), !alone && !by_value, "{kind}: writing something else");
+        // What it has touched is what the others must wait for.
+        assert_eq!(ended(&|| assert_eq!(read.load(), 0)), by_value, "{kind}: reading what it has read");
+        assert_eq!(ended(&|| assert!(written.load() > 0)), by_value, "{kind}: reading what it has written");
+        assert!(!ended(&|| written.store(0)), "{kind}: writing what it has written");
+        assert!(!ended(&|| read.store(0)), "{kind}: writing what it has read");
+    });
+}
+
 #[test]
 fn a_transaction_within_a_transaction_is_refused() {
     let variable = TVar::new(1);

@@ -487,3 +487,34 @@ impl Drop for Mutator {
         mutators.retain(|other| !Arc::ptr_eq(other, &self.shared) || Arc::strong_count(&other.roots) > 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::HeapConfig;
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_an_object_is_forgotten_when_it_may_not_hold() {
+        let heap = Heap::new(HeapConfig::default());
+        let mut mutator = heap.mutator();
+        mutator.begin_event();
+        let object = mutator.allocate(Kind::Struct, 0, 1);
+        object.init_raw(0, 0);
+        let knowledge = |mutator: &Mutator| (mutator.knows(object), mutator.knows_as_fresh(object));
+        assert_eq!(knowledge(&mutator), (false, false));
+        mutator.note_fresh(object);
+        assert_eq!(knowledge(&mutator), (true, true));
+        mutator.savepoint();
+        assert_eq!(knowledge(&mutator), (true, false), "what is older than a savepoint must be restored");
+        mutator.note_fresh(object);
+        heap.wanted.store(true, Relaxed);
+        mutator.safepoint(|roots| roots.push(object));
+        assert_eq!(heap.statistics().collections, 1);
+        assert_eq!(knowledge(&mutator), (false, false), "another object may lie there after a collection");
+        mutator.note_fresh(object);
+        mutator.end_event(true);
+        mutator.begin_event();
+        assert_eq!(knowledge(&mutator), (false, false), "the next attempt has a log of its own");
+        mutator.end_event(true);
+    }
+}

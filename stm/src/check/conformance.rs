@@ -91,6 +91,7 @@ phenomena! {
     versions = "versions", "versions never decrease and no lock is left";
     #[if_(|info: Info| info.privatisation_safe)]
     privatisation = "privatisation", "an object made private is touched by nobody";
+    quiescence = "quiescence", "an object made private is touched by nobody once all who ran have ended";
     #[if_(|info: Info| info.readers_never_abort)]
     readers = "readers never abort", "a read-only transaction runs once";
     #[if_(|info: Info| info.ordered)]
@@ -551,6 +552,14 @@ fn versions<P: Protocol<Native>>() {
 }
 
 fn privatisation<P: Protocol<Native>>() {
+    make_private::<P>(|_| ());
+}
+
+fn quiescence<P: Protocol<Native>>() {
+    make_private::<P>(|heap| heap.domain().quiesce());
+}
+
+fn make_private<P: Protocol<Native>>(fence: impl Fn(&Heap) + Sync) {
     const FLAG: usize = 0;
     const OBJECT: usize = 1;
     let heap = Heap::new(2);
@@ -563,6 +572,7 @@ fn privatisation<P: Protocol<Native>>() {
             if index == 0 {
                 session.atomically(|tx| tx.set(FLAG, 1));
                 let heap = session.heap().clone();
+                fence(&heap);
                 for n in 100..120 {
                     heap.poke(OBJECT, n);
                     std::hint::spin_loop();

@@ -3,6 +3,7 @@
 //! | platform | atomics | what it sees |
 //! | --- | --- | --- |
 //! | [`Loom`] | loom's | every interleaving, and every value that the C11 memory model lets a load return |
+//! | [`Solitary`] | loom's | the same, for threads whose descriptors come and go |
 //! | [`Shuttle`] | shuttle's | random interleavings under sequential consistency, far more of them |
 //! | [`Counting`] | the machine's | which cache lines the threads share, and how often they write them |
 //!
@@ -178,6 +179,9 @@ macro_rules! model_platform {
 
             const CAN_WAIT: bool = false;
 
+            // Every model starts with as many descriptors as it has threads; `Solitary` is for the others.
+            const BIASED: bool = false;
+
             #[track_caller]
             fn fence() {
                 if keeps("fence") {
@@ -337,6 +341,42 @@ model_platform! {
     loom_fence(), loom::thread::yield_now()
 }
 
+/// [`Loom`] for programs in which descriptors come and go: with the [bias](crate::atomics::Atomics::BIASED) of a thread that is alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Solitary;
+
+impl Atomics for Solitary {
+    type Word = LoomWord;
+
+    const CAN_WAIT: bool = false;
+
+    const BIASED: bool = true;
+
+    #[track_caller]
+    fn fence() {
+        Loom::fence();
+    }
+
+    #[track_caller]
+    fn light() {
+        Loom::light();
+    }
+
+    #[track_caller]
+    fn heavy() {
+        Loom::heavy();
+    }
+
+    fn spin() {
+        Loom::spin();
+    }
+
+    #[track_caller]
+    fn mutated(id: &'static str) -> bool {
+        mutated(id)
+    }
+}
+
 model_platform! {
     /// Shuttle's atomics: random schedules, sequentially consistent.
     Shuttle, ShuttleWord, shuttle::sync::atomic::AtomicU64,
@@ -399,6 +439,8 @@ impl Atomics for Counting {
     type Word = CountingWord;
 
     const CAN_WAIT: bool = true;
+
+    const BIASED: bool = true;
 
     fn fence() {
         std::sync::atomic::fence(Ordering::SeqCst);

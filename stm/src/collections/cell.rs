@@ -224,8 +224,8 @@ pub(super) struct Two {
 impl Two {
     /// # Safety
     /// As [`Cell::new`].
-    pub(super) unsafe fn new() -> Self {
-        Two { header: AtomicU64::new(FRESH), words: [AtomicU64::new(0), AtomicU64::new(0)] }
+    pub(super) unsafe fn new(words: [u64; 2]) -> Self {
+        Two { header: AtomicU64::new(FRESH), words: words.map(AtomicU64::new) }
     }
 
     /// A word.
@@ -248,9 +248,14 @@ impl Two {
     }
 }
 
+/// The word that leads to a new node. It belongs to whoever creates it.
+pub(super) fn new_node<N>(node: N) -> u64 {
+    Box::into_raw(Box::new(node)).expose_provenance() as u64
+}
+
 /// The word that leads to a new node, which belongs to the transaction until it commits.
 pub(super) fn birth<N, P: Protocol>(tx: &mut Tx<'_, P>, node: N) -> u64 {
-    let word = Box::into_raw(Box::new(node)).expose_provenance() as u64;
+    let word = new_node(node);
     tx.attempt.note_born(word, retire_node::<N>);
     word
 }
@@ -296,4 +301,15 @@ unsafe fn retire_node<N>(word: u64) {
 pub(super) unsafe fn retire(word: u64, drop: DropWord) {
     // SAFETY: by the caller's promise.
     unsafe { runtime::retire(word, drop) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_has_one_word_beside_its_fields() {
+        assert_eq!((size_of::<Cell<u64>>(), size_of::<Cell<String>>()), (16, 16));
+        assert_eq!((size_of::<Link>(), size_of::<Room<String>>(), size_of::<Two>()), (16, 16, 24));
+    }
 }

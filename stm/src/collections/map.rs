@@ -408,6 +408,82 @@ where
         entry.value.set(tx, value)
     }
 
+    /// Sets, changes or removes the value of `key`: `f` gets the present one, if there is one, and returns the new one, if there is to be
+    /// one.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// # Abort safety
+    /// `f` runs again if the transaction does.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::TMap};
+    /// let stock = TMap::new();
+    /// atomically(|tx| stock.insert(tx, "bolts", 2));
+    /// let take = |n: Option<&u32>| n.and_then(|n| n.checked_sub(1)).filter(|left| *left > 0);
+    /// atomically(|tx| stock.alter(tx, "bolts", take));
+    /// assert_eq!(atomically(|tx| stock.get(tx, "bolts")), Some(1));
+    /// atomically(|tx| stock.alter(tx, "bolts", take));
+    /// assert_eq!(atomically(|tx| stock.get(tx, "bolts")), None);
+    /// ```
+    pub fn alter<P: Protocol>(
+        &self,
+        tx: &mut Tx<'_, P>,
+        key: K,
+        f: impl FnOnce(Option<&V>) -> Option<V>,
+    ) -> Result<()> {
+        let hash = self.inner.hasher.hash_one(&key);
+        let end = self.find(tx, hash, &key)?;
+        if end.entry == 0 {
+            return match f(None) {
+                Some(value) => self.add(tx, &end, hash, key, value),
+                None => Ok(()),
+            };
+        }
+        // SAFETY: found on the way just read.
+        let entry = unsafe { node::<Entry<K, V>>(end.entry) };
+        match entry.value.with(tx, |value| f(Some(value)))? {
+            Some(value) => entry.value.set(tx, value),
+            None => self.cut(tx, &end),
+        }
+    }
+
+    /// Removes the keys whose values `keep` does not want.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// # Atomicity
+    /// Conflicts with whoever changes any value; see [`try_for_each`](Self::try_for_each).
+    ///
+    /// # Abort safety
+    /// `keep` runs again if the transaction does.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::TMap};
+    /// let map = TMap::new();
+    /// (0..10).for_each(|n| drop(atomically(|tx| map.insert(tx, n, n * n))));
+    /// atomically(|tx| map.retain(tx, |_, square| square % 2 == 0));
+    /// assert_eq!(atomically(|tx| map.len(tx)), 5);
+    /// ```
+    pub fn retain<P: Protocol>(&self, tx: &mut Tx<'_, P>, mut keep: impl FnMut(&K, &V) -> bool) -> Result<()>
+    where
+        K: Clone,
+    {
+        let mut unwanted = Vec::new();
+        self.try_for_each(tx, |_, key, value| {
+            if !keep(key, value) {
+                unwanted.push(key.clone());
+            }
+            Ok(())
+        })?;
+        unwanted.into_iter().try_for_each(|key| {
+            let end = self.find(tx, self.inner.hasher.hash_one(&key), &key)?;
+            self.cut(tx, &end)
+        })
+    }
+
     /// Changes the value of `key` if it is there, and says whether it is.
     ///
     /// # Errors

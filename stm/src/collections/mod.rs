@@ -9,7 +9,7 @@
 //! | [`TMap`] | a slot of the hash trie; the value of each key; the length by thread | same key, or a key added or removed in the same slot |
 //! | [`TSet`] | as `TMap` | as `TMap` |
 //! | [`TOrderedMap`] | a child of a B+-tree node; the value of each key; the length by thread | same key, or a key added or removed in the same leaf |
-//! | [`TQueue`] | head, tail, the link of each node | pushes among each other, pops among each other; one with the other only where at most one element is left |
+//! | [`TQueue`] | head, tail, the link of each node | pushes among each other, pops among each other; one with the other only where the queue is empty |
 //! | [`TVec`] | each element; the fill of each chunk; the length | same index; `push` and `pop` among each other |
 //! | [`TCounter`] | one summand by thread | reading it with adding to it; never additions |
 //!

@@ -401,6 +401,103 @@ where
         }
     }
 
+    /// Sets, changes or removes the value of `key`: `f` gets the present one, if there is one, and returns the new one, if there is to be
+    /// one.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// # Abort safety
+    /// `f` runs again if the transaction does.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::TOrderedMap};
+    /// let stock = TOrderedMap::new();
+    /// atomically(|tx| stock.insert(tx, "bolts", 2));
+    /// let take = |n: Option<&u32>| n.and_then(|n| n.checked_sub(1)).filter(|left| *left > 0);
+    /// atomically(|tx| stock.alter(tx, "bolts", take));
+    /// assert_eq!(atomically(|tx| stock.get(tx, "bolts")), Some(1));
+    /// atomically(|tx| stock.alter(tx, "bolts", take));
+    /// assert_eq!(atomically(|tx| stock.get(tx, "bolts")), None);
+    /// ```
+    pub fn alter<P: Protocol>(
+        &self,
+        tx: &mut Tx<'_, P>,
+        key: K,
+        f: impl FnOnce(Option<&V>) -> Option<V>,
+    ) -> Result<()> {
+        let way = self.way(tx, &key)?;
+        match Self::position(&way, &key) {
+            Some((at, cell)) => match cell.with(tx, |value| f(Some(value)))? {
+                Some(value) => cell.set(tx, value),
+                None => self.cut(tx, way, at),
+            },
+            None => f(None).map_or(Ok(()), |value| self.add(tx, way, key, value)),
+        }
+    }
+
+    /// Removes the keys whose values `keep` does not want.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// # Atomicity
+    /// Conflicts with whoever changes any value; see [`visit`](Self::visit).
+    ///
+    /// # Abort safety
+    /// `keep` runs again if the transaction does.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::TOrderedMap};
+    /// let map = TOrderedMap::new();
+    /// (0..10).for_each(|n| drop(atomically(|tx| map.insert(tx, n, n * n))));
+    /// atomically(|tx| map.retain(tx, |_, square| square % 2 == 0));
+    /// assert_eq!(atomically(|tx| map.len(tx)), 5);
+    /// ```
+    pub fn retain<P: Protocol>(&self, tx: &mut Tx<'_, P>, mut keep: impl FnMut(&K, &V) -> bool) -> Result<()> {
+        let mut unwanted = Vec::new();
+        self.visit::<_, K>(tx, .., |_, key, value| {
+            if !keep(key, value) {
+                unwanted.push(key.clone());
+            }
+            Ok(true)
+        })?;
+        unwanted.into_iter().try_for_each(|key| {
+            let way = self.way(tx, &key)?;
+            let (at, _) = Self::position(&way, &key).expect("the key was just met");
+            self.cut(tx, way, at)
+        })
+    }
+
+    /// Sets the value of `key` if it is not there, and says whether it was not.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    pub fn insert_if_absent<P: Protocol>(&self, tx: &mut Tx<'_, P>, key: K, value: V) -> Result<bool> {
+        let way = self.way(tx, &key)?;
+        if Self::position(&way, &key).is_some() {
+            return Ok(false);
+        }
+        self.add(tx, way, key, value).map(|()| true)
+    }
+
+    /// The value of `key`, which is set to `default()` first if it is not there.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    pub fn get_or_insert_with<P: Protocol>(&self, tx: &mut Tx<'_, P>, key: K, default: impl FnOnce() -> V) -> Result<V>
+    where
+        V: Clone,
+    {
+        let way = self.way(tx, &key)?;
+        if let Some((_, cell)) = Self::position(&way, &key) {
+            return cell.get(tx);
+        }
+        let value = default();
+        self.add(tx, way, key, value.clone())?;
+        Ok(value)
+    }
+
     /// Changes the value of `key` if it is there, and says whether it is.
     ///
     /// # Errors
@@ -633,6 +730,19 @@ where
         V: Clone,
     {
         let Some((key, value)) = self.first(tx)? else { return Ok(None) };
+        self.remove(tx, &key)?;
+        Ok(Some((key, value)))
+    }
+
+    /// Removes the greatest key and returns it with its value.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    pub fn pop_last<P: Protocol>(&self, tx: &mut Tx<'_, P>) -> Result<Option<(K, V)>>
+    where
+        V: Clone,
+    {
+        let Some((key, value)) = self.last(tx)? else { return Ok(None) };
         self.remove(tx, &key)?;
         Ok(Some((key, value)))
     }

@@ -1,14 +1,15 @@
 //! A first-in, first-out queue whose ends are separate objects.
 //!
 //! ```text
-//!   head: first node, count popped          tail: last node, count pushed
-//!          │                                        │
-//!          └──► node ──► node ──► … ──► node ◄──────┘
+//!   head: the node popped last, count popped          tail: last node, count pushed
+//!          │                                                  │
+//!          └──► popped ──► node ──► node ──► … ──► node ◄─────┘
 //! ```
 //!
-//! 1. A push writes the tail and the link of the last node, a pop the head and, if it took the last node, the tail. So one conflicts
-//!    with the other only where at most one node is left.
-//! 2. A node's value never changes. The node is retired with the pop that unlinks it.
+//! 1. A push writes the tail and the link of the last node. A pop reads the link of the node popped last and writes the head. So one
+//!    conflicts with the other only where the queue is empty: then the pop has seen that the link, which the push writes, leads nowhere.
+//!    It is the queue of Michael and Scott (PODC 1996) in transactions.
+//! 2. A node's value never changes. The node is retired with the pop that comes after its own, and so is its value.
 #![expect(unsafe_code, reason = "follows words that lead to nodes")]
 
 use std::fmt;
@@ -16,7 +17,7 @@ use std::marker::PhantomData;
 
 use crossbeam_utils::CachePadded;
 
-use super::cell::{Link, Two, birth, free_node, node, unlink};
+use super::cell::{Link, Two, birth, free_node, new_node, node, unlink};
 use super::shared::Shared;
 use crate::abort::Abort;
 use crate::protocol::Protocol;
@@ -54,7 +55,19 @@ struct Inner<T: 'static> {
 
 struct Node<T> {
     next: Link,
-    value: T,
+    /// None in the node with which a queue begins.
+    value: Option<T>,
+}
+
+impl<T> Node<T> {
+    fn new(value: Option<T>) -> Self {
+        // SAFETY: a node is retired when it is unlinked, or with the queue.
+        Node { next: unsafe { Link::new(0) }, value }
+    }
+
+    fn value(&self) -> &T {
+        self.value.as_ref().expect("a node that was pushed has a value")
+    }
 }
 
 impl<T: Clone + Send + Sync + 'static> TQueue<T> {
@@ -62,8 +75,9 @@ impl<T: Clone + Send + Sync + 'static> TQueue<T> {
     #[must_use]
     pub fn new() -> Self {
         // SAFETY: the queue is retired with its last handle.
-        let end = || CachePadded::new(unsafe { Two::new() });
-        TQueue { inner: Shared::new(Inner { head: end(), tail: end(), values: PhantomData }) }
+        let end = |node| CachePadded::new(unsafe { Two::new([node, 0]) });
+        let node = new_node(Node::<T>::new(None));
+        TQueue { inner: Shared::new(Inner { head: end(node), tail: end(node), values: PhantomData }) }
     }
 
     /// Appends `value`.
@@ -71,44 +85,62 @@ impl<T: Clone + Send + Sync + 'static> TQueue<T> {
     /// # Errors
     /// An [`Abort`], to be passed on with `?`.
     pub fn push<P: Protocol>(&self, tx: &mut Tx<'_, P>, value: T) -> Result<()> {
-        let Inner { head, tail, .. } = &*self.inner;
-        // SAFETY: a node is retired when it is unlinked, or with the queue.
-        let new = birth(tx, Node { next: unsafe { Link::new(0) }, value });
+        let tail = &self.inner.tail;
+        let new = birth(tx, Node::new(Some(value)));
         let last = tail.get(tx, NODE)?;
-        if last == 0 {
-            head.set(tx, NODE, new)?;
-        } else {
-            // SAFETY: the tail, just read, leads to it.
-            unsafe { node::<Node<T>>(last) }.next.set(tx, new)?;
-        }
+        // SAFETY: the tail, just read, leads to it.
+        unsafe { node::<Node<T>>(last) }.next.set(tx, new)?;
         tail.set(tx, NODE, new)?;
         let count = tail.get(tx, COUNT)?;
         tail.set(tx, COUNT, count + 1)
     }
 
-    /// Removes the first value, if there is one.
+    /// The node popped last, and the first one that has not been, if there is one.
+    fn ends<'a, R: Read>(&'a self, tx: &mut R) -> Result<(u64, Option<(u64, &'a Node<T>)>)> {
+        let popped = self.inner.head.get(tx, NODE)?;
+        // SAFETY: the head, just read, leads to it.
+        let first = unsafe { node::<Node<T>>(popped) }.next.get(tx)?;
+        // SAFETY: the link, just read, leads to it.
+        Ok((popped, (first != 0).then(|| (first, unsafe { node(first) }))))
+    }
+
+    /// Removes the first value, if there is one. The queue's own copy of it is dropped after the pop that comes next.
     ///
     /// # Errors
     /// An [`Abort`], to be passed on with `?`.
     pub fn pop<P: Protocol>(&self, tx: &mut Tx<'_, P>) -> Result<Option<T>> {
-        let Inner { head, tail, .. } = &*self.inner;
-        let first = head.get(tx, NODE)?;
-        if first == 0 {
-            return Ok(None);
-        }
-        // SAFETY: the head, just read, leads to it.
-        let Node { next, value } = unsafe { node::<Node<T>>(first) };
-        let next = next.get(tx)?;
-        let value = value.clone();
-        head.set(tx, NODE, next)?;
-        if next == 0 {
-            tail.set(tx, NODE, 0)?;
-        }
+        let head = &self.inner.head;
+        let (popped, Some((first, here))) = self.ends(tx)? else { return Ok(None) };
+        let value = here.value().clone();
+        head.set(tx, NODE, first)?;
         let count = head.get(tx, COUNT)?;
         head.set(tx, COUNT, count + 1)?;
-        // SAFETY: the head no longer leads to it, nor the tail, and no other node does.
-        unsafe { unlink::<Node<T>, P>(tx, first) };
+        // SAFETY: the head no longer leads to it; the tail has not since the first node was pushed; no other node does.
+        unsafe { unlink::<Node<T>, P>(tx, popped) };
         Ok(Some(value))
+    }
+
+    /// Removes every value. Conflicts with every push and pop.
+    ///
+    /// # Errors
+    /// An [`Abort`], to be passed on with `?`.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::TQueue};
+    /// let jobs = TQueue::new();
+    /// (0..3).for_each(|job| atomically(|tx| jobs.push(tx, job)));
+    /// atomically(|tx| jobs.clear(tx));
+    /// assert!(atomically(|tx| jobs.is_empty(tx)));
+    /// ```
+    pub fn clear<P: Protocol>(&self, tx: &mut Tx<'_, P>) -> Result<()> {
+        let head = &self.inner.head;
+        while let (popped, Some((first, _))) = self.ends(tx)? {
+            head.set(tx, NODE, first)?;
+            // SAFETY: as in `pop`.
+            unsafe { unlink::<Node<T>, P>(tx, popped) };
+        }
+        let count = self.inner.tail.get(tx, COUNT)?;
+        head.set(tx, COUNT, count)
     }
 
     /// Removes the first value, and waits for one where the queue is empty.
@@ -124,9 +156,7 @@ impl<T: Clone + Send + Sync + 'static> TQueue<T> {
     /// # Errors
     /// An [`Abort`], to be passed on with `?`.
     pub fn with_first<R: Read, U>(&self, tx: &mut R, f: impl FnOnce(&T) -> U) -> Result<Option<U>> {
-        let first = self.inner.head.get(tx, NODE)?;
-        // SAFETY: the head, just read, leads to it.
-        Ok((first != 0).then(|| f(&unsafe { node::<Node<T>>(first) }.value)))
+        Ok(self.ends(tx)?.1.map(|(_, first)| f(first.value())))
     }
 
     /// How many values there are. Conflicts with every push and pop.
@@ -143,7 +173,7 @@ impl<T: Clone + Send + Sync + 'static> TQueue<T> {
     /// # Errors
     /// An [`Abort`], to be passed on with `?`.
     pub fn is_empty<R: Read>(&self, tx: &mut R) -> Result<bool> {
-        Ok(self.inner.head.get(tx, NODE)? == 0)
+        Ok(self.ends(tx)?.1.is_none())
     }
 
     /// All values, cloned, from first to last.
@@ -152,12 +182,12 @@ impl<T: Clone + Send + Sync + 'static> TQueue<T> {
     /// An [`Abort`], to be passed on with `?`.
     pub fn values<R: Read>(&self, tx: &mut R) -> Result<Vec<T>> {
         let mut values = Vec::new();
-        let mut at = self.inner.head.get(tx, NODE)?;
-        while at != 0 {
-            // SAFETY: the head or the link just read leads to it.
-            let here = unsafe { node::<Node<T>>(at) };
-            values.push(here.value.clone());
-            at = here.next.get(tx)?;
+        let mut next = self.ends(tx)?.1.map(|(_, first)| first);
+        while let Some(here) = next {
+            values.push(here.value().clone());
+            let word = here.next.get(tx)?;
+            // SAFETY: the link just read leads to it.
+            next = (word != 0).then(|| unsafe { node(word) });
         }
         Ok(values)
     }

@@ -108,7 +108,27 @@ where
         Ok(keys)
     }
 
-    /// Removes every key.
+    /// Removes the keys that `keep` does not want.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// # Abort safety
+    /// `keep` runs again if the transaction does.
+    pub fn retain<P: Protocol>(&self, tx: &mut Tx<'_, P>, mut keep: impl FnMut(&K) -> bool) -> Result<()>
+    where
+        K: Clone,
+    {
+        self.map.retain(tx, |key, ()| keep(key))
+    }
+
+    /// Whether both are handles to the same set.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.map.is_same(&other.map)
+    }
+
+    /// Removes every key. Conflicts with whoever has looked for any key.
     ///
     /// # Errors
     /// An [`Abort`](crate::Abort), to be passed on with `?`.

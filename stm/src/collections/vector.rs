@@ -197,6 +197,46 @@ impl<T: Clone + Send + Sync + 'static> TVec<T> {
         Ok(Some(value))
     }
 
+    /// Removes the elements from index `length` on.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    ///
+    /// ```
+    /// # use optimist_stm::{atomically, collections::TVec};
+    /// let vector = TVec::new();
+    /// (0..5).for_each(|n| drop(atomically(|tx| vector.push(tx, n))));
+    /// atomically(|tx| {
+    ///     vector.swap(tx, 0, 1)?;
+    ///     vector.truncate(tx, 3)
+    /// });
+    /// assert_eq!(atomically(|tx| vector.values(tx)), [1, 0, 2]);
+    /// ```
+    pub fn truncate<P: Protocol>(&self, tx: &mut Tx<'_, P>, length: usize) -> Result<()> {
+        while self.len(tx)? > length {
+            self.pop(tx)?;
+        }
+        Ok(())
+    }
+
+    /// Removes every element. Conflicts with whoever has looked for any.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    pub fn clear<P: Protocol>(&self, tx: &mut Tx<'_, P>) -> Result<()> {
+        self.truncate(tx, 0)
+    }
+
+    /// Exchanges two elements if both are there, and says whether they are. Conflicts with whoever touches one of them.
+    ///
+    /// # Errors
+    /// An [`Abort`](crate::Abort), to be passed on with `?`.
+    pub fn swap<P: Protocol>(&self, tx: &mut Tx<'_, P>, first: usize, second: usize) -> Result<bool> {
+        let (Some(left), Some(right)) = (self.get(tx, first)?, self.get(tx, second)?) else { return Ok(false) };
+        self.set(tx, first, right)?;
+        self.set(tx, second, left)
+    }
+
     /// How many elements there are. Conflicts with every push and pop.
     ///
     /// # Errors

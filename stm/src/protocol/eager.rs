@@ -51,7 +51,7 @@ use std::sync::atomic::Ordering;
 use super::{Info, Protocol};
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Word};
-use crate::attempt::{Attempt, DropWord, Lock, Mode, Place, Undo};
+use crate::attempt::{Attempt, DropWord, Lock, Mode, Place, Saved};
 use crate::clock::{Clock, Gv1};
 use crate::header::Header;
 
@@ -134,21 +134,21 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
             return;
         }
         if crate::mutant!(A, "unlock-before-undo", false, true) {
-            let version = C::stamp(tx.domain(), tx.snapshot).version;
+            let version = C::stamp_for(tx).version;
             tx.release_locks(version);
-            tx.undo_to(0);
+            tx.undo_all();
             return;
         }
         if crate::mutant!(A, "eager-not-undone", true, false) {
-            tx.undo_to(0);
+            tx.undo_all();
         }
         tx.undo.clear();
         // Rule 5: a reader may have loaded a value that has just been undone.
         let reuse = crate::mutant!(A, "version-reused-after-abort", false, true);
-        let version = C::stamp(tx.domain(), tx.snapshot).version;
+        let version = C::stamp_for(tx).version;
         if reuse {
             for lock in &mut tx.locks {
-                lock.saved = 0;
+                lock.saved = Saved::NOTHING;
             }
         }
         tx.release_locks(version);
@@ -169,18 +169,14 @@ impl<C: Clock> Eager<C> {
         let (field, header) = unsafe { (place.field(), place.header()) };
         let seen = Header(header.load(Ordering::Relaxed));
         if seen.0 <= tx.limit {
-            let entry = tx.locks.len();
-            // Acquire pairs with the release of the last unlock: the old value saved below is the committed one. Equivalent: a version that
-            // the snapshot covers was published through the clock as well, and the release of the field orders the lock before it.
-            if header.compare_exchange(seen.0, tx.owner.lock(entry), Ordering::Acquire).is_ok() {
-                tx.locks.push(Lock { header: place.header, version: seen.0, saved: place.bit() | 1 });
-                save(tx, place, drop);
+            if tx.take(header, seen.0) {
+                tx.log_write(place, seen.0, drop);
                 // Release pairs with the acquire in `read`.
                 field.store(value, Ordering::Release);
                 return Ok(());
             }
         } else if seen.is_held_by(tx.owner) {
-            save_again(tx, place, seen, drop);
+            tx.log_write_again(place, seen, drop);
             field.store(value, Ordering::Release);
             return Ok(());
         }
@@ -260,7 +256,7 @@ impl<C: Clock> Eager<C> {
             // Acquire: as in `read_slow`.
             let seen = Header(header.load(Ordering::Acquire));
             if seen.is_held_by(tx.owner) {
-                save_again(tx, place, seen, drop);
+                tx.log_write_again(place, seen, drop);
                 field.store(value, Ordering::Release);
                 return Ok(());
             }
@@ -282,38 +278,14 @@ impl<C: Clock> Eager<C> {
 fn lock<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header) -> bool {
     // SAFETY: the caller of the barrier keeps the object alive.
     let header = unsafe { place.header() };
-    // Acquire pairs with the release of the last unlock. Equivalent: the caller's load that found the version has acquired it already.
-    let taken = header.compare_exchange(seen.0, tx.owner.lock(tx.locks.len()), Ordering::Acquire).is_ok();
+    let taken = tx.take(header, seen.0);
     if taken {
-        tx.locks.push(Lock { header: place.header, version: seen.0, saved: 0 });
+        tx.locks.push(Lock::new(place.header, seen.0, Saved::NOTHING));
     } else {
         // Somebody was faster; the caller looks again.
         A::spin();
     }
     taken
-}
-
-/// Saves the old value of a field whose object this transaction holds.
-#[inline(always)]
-fn save<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, drop: Option<DropWord>) {
-    // SAFETY: the caller of the barrier keeps the object alive. Relaxed: nobody else writes a locked object.
-    let value = unsafe { place.field() }.load(Ordering::Relaxed);
-    tx.undo.push(Undo { field: place.field, value });
-    if let Some(drop) = drop {
-        tx.note_replaced(value, drop);
-    }
-}
-
-/// Saves the old value of a field unless that has been done since the last savepoint.
-#[inline]
-fn save_again<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>, seen: Header, drop: Option<DropWord>) {
-    let lock = &mut tx.locks[seen.entry()];
-    let bit = place.bit();
-    // A boxed value is replaced by every write and must be noted each time.
-    if (lock.saved & bit == 0 && crate::mutant!(A, "eager-second-field-not-saved", true, false)) || drop.is_some() {
-        lock.saved |= bit | 1;
-        save(tx, place, drop);
-    }
 }
 
 /// Moves the snapshot to the present if everything read so far still holds there. `version` is what made it necessary.
@@ -336,7 +308,7 @@ fn extend<A: Atomics, C: Clock>(tx: &mut Attempt<A>, version: u64) -> Result<(),
 /// Stamps and releases the written objects.
 #[inline]
 fn commit_writes<A: Atomics, C: Clock>(tx: &mut Attempt<A>) -> Result<(), Abort> {
-    let stamp = C::stamp(tx.domain(), tx.snapshot);
+    let stamp = C::stamp_for(tx);
     if !stamp.exclusive && tx.mode != Mode::Irrevocable {
         tx.slot().counters.validations.increment();
         if !crate::mutant!(A, "no-commit-validation", tx.reads_hold(), true) {

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use super::{Info, Protocol};
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Word};
-use crate::attempt::{Attempt, DropWord, Lock, Place, Undo};
+use crate::attempt::{Attempt, DropWord, Place};
 use crate::clock::{Clock, Gv1};
 use crate::domain::{address, park, unpark_all};
 use crate::header::Header;
@@ -72,23 +72,12 @@ impl<A: Atomics> Protocol<A> for GlobalLock {
         // SAFETY: the caller keeps the object alive. Relaxed: as in `read`.
         let (field, header) = unsafe { (place.field(), place.header()) };
         let seen = Header(header.load(Ordering::Relaxed));
-        let entry = if seen.is_held_by(tx.owner) {
-            seen.entry()
+        if seen.is_held_by(tx.owner) {
+            tx.log_write_again(place, seen, drop);
         } else {
             // Marked only so that the object is found again by its header; nobody else looks.
-            header.store(tx.owner.lock(tx.locks.len()), Ordering::Relaxed);
-            tx.locks.push(Lock { header: place.header, version: seen.0, saved: 1 });
-            tx.locks.len() - 1
-        };
-        let bit = place.bit();
-        let lock = &mut tx.locks[entry];
-        if lock.saved & bit == 0 || drop.is_some() {
-            lock.saved |= bit;
-            let old = field.load(Ordering::Relaxed);
-            tx.undo.push(Undo { field: place.field, value: old });
-            if let Some(drop) = drop {
-                tx.note_replaced(old, drop);
-            }
+            header.store(tx.owner.lock(tx.locks.offset()), Ordering::Relaxed);
+            tx.log_write(place, seen.0, drop);
         }
         field.store(value, Ordering::Relaxed);
         Ok(())
@@ -115,15 +104,15 @@ impl<A: Atomics> Protocol<A> for GlobalLock {
     }
 
     fn rollback(tx: &mut Attempt<A>) {
-        if crate::mutant!(A, "global-lock-not-undone", false, true) {
-            tx.undo.clear();
-        }
         if crate::mutant!(A, "lock-released-before-undo", false, true) {
             unlock(tx);
-            tx.undo_to(0);
+            tx.undo_all();
             return;
         }
-        tx.undo_to(0);
+        if crate::mutant!(A, "global-lock-not-undone", true, false) {
+            tx.undo_all();
+        }
+        tx.undo.clear();
         if let Some(version) = stamp(tx) {
             tx.release_locks(version);
         }
@@ -134,7 +123,7 @@ impl<A: Atomics> Protocol<A> for GlobalLock {
 /// The stamp for the objects written, if there are any.
 #[inline]
 fn stamp<A: Atomics>(tx: &Attempt<A>) -> Option<u64> {
-    if tx.locks.is_empty() { None } else { Some(Gv1::stamp(tx.domain(), tx.snapshot).version) }
+    if tx.locks.is_empty() { None } else { Some(Gv1::stamp_for(tx).version) }
 }
 
 #[cold]

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Word};
-use crate::attempt::{Attempt, DropWord, Lock, Mode, Place};
+use crate::attempt::{Attempt, DropWord, Lock, Mode, Place, Saved};
 use crate::clock::{Clock, Stamp};
 use crate::header::Header;
 
@@ -95,8 +95,9 @@ unsafe fn read_slow<A: Atomics, C: Clock>(tx: &mut Attempt<A>, place: Place<A>) 
                 return Ok(value);
             }
             Seen::Newer(version) => extend::<A, C>(tx, version)?,
-            // Kept from the attempt before. SAFETY: as above. Relaxed: nobody else writes a locked object.
+            // Kept from the attempt before.
             Seen::Busy(header) if header.is_held_by(tx.owner) => {
+                // SAFETY: as above. Relaxed: nobody else writes a locked object.
                 return Ok(unsafe { place.field() }.load(Ordering::Relaxed));
             }
             // SAFETY: as above.
@@ -177,7 +178,12 @@ pub(super) fn reads_hold<A: Atomics>(tx: &Attempt<A>) -> bool {
         // synchronised with the committers that matter.
         let header = Header(unsafe { &**header }.load(Ordering::Relaxed));
         if header.is_held_by(tx.owner) {
-            crate::mutant!(A, "lazy-own-lock-not-compared", tx.locks[header.entry()].version <= tx.snapshot, true)
+            crate::mutant!(
+                A,
+                "lazy-own-lock-not-compared",
+                tx.locks[header.offset() / size_of::<Lock<A>>()].version <= tx.snapshot,
+                true
+            )
         } else if header.is_locked() {
             crate::mutant!(A, "lazy-foreign-lock-ignored", false, true)
         } else {
@@ -210,13 +216,13 @@ unsafe fn lock<A: Atomics, C: Clock>(tx: &mut Attempt<A>, place: Place<A>) -> Re
                 return Err(Abort::Locked);
             }
             tx.wait_for(header, seen)?;
-        } else if header.compare_exchange(seen.0, tx.owner.lock(tx.locks.len()), Ordering::Acquire).is_ok() {
-            // Acquire pairs with the release of the last unlock. A blind write may meet a version newer than the snapshot;
+        } else if tx.take(header, seen.0) {
+            // A blind write may meet a version newer than the snapshot;
             // the stamp must still be newer than that.
             if seen.0 > tx.snapshot {
                 C::observe(tx.domain(), seen.0);
             }
-            tx.locks.push(Lock { header: place.header, version: seen.0, saved: 0 });
+            tx.locks.push(Lock::new(place.header, seen.0, Saved::NOTHING));
             return Ok(());
         } else {
             // Somebody was faster.
@@ -230,13 +236,13 @@ unsafe fn lock<A: Atomics, C: Clock>(tx: &mut Attempt<A>, place: Place<A>) -> Re
 /// # Errors
 /// An abort; the caller rolls back.
 pub(super) fn prepare<A: Atomics, C: Clock>(tx: &mut Attempt<A>) -> Result<Stamp, Abort> {
-    let early = crate::mutant!(A, "lazy-clock-before-locks", None, Some(C::stamp(tx.domain(), tx.snapshot)));
+    let early = crate::mutant!(A, "lazy-clock-before-locks", None, Some(C::stamp_for(tx)));
     for index in 0..tx.buffer.writes().len() {
         let place = tx.buffer.writes()[index].place;
         // SAFETY: whoever wrote the field promised that the object stays allocated until the attempt ends.
         unsafe { lock::<A, C>(tx, place)? };
     }
-    let stamp = early.unwrap_or_else(|| C::stamp(tx.domain(), tx.snapshot));
+    let stamp = early.unwrap_or_else(|| C::stamp_for(tx));
     if !stamp.exclusive && tx.mode != Mode::Irrevocable {
         tx.slot().counters.validations.increment();
         if !crate::mutant!(A, "lazy-no-commit-validation", reads_hold(tx), true) {
@@ -271,7 +277,7 @@ fn store_values<A: Atomics>(tx: &mut Attempt<A>) {
         // Release pairs with the acquire of the field in `look`.
         field.store(value, Ordering::Release);
         if entry.is_held_by(tx.owner) {
-            tx.locks[entry.entry()].saved |= 1;
+            tx.held(entry).saved.write();
         }
         if let Some(drop) = drop {
             tx.note_replaced(old, drop);
@@ -282,7 +288,9 @@ fn store_values<A: Atomics>(tx: &mut Attempt<A>) {
 fn publish<A: Atomics>(tx: &mut Attempt<A>, stamp: Stamp) {
     for lock in &mut tx.locks {
         // An object that an irrevocable transaction has only read keeps its version.
-        lock.saved |= u64::from(tx.mode != Mode::Irrevocable);
+        if tx.mode != Mode::Irrevocable {
+            lock.saved.write();
+        }
     }
     tx.publish_locks(stamp.version);
 }

@@ -51,7 +51,8 @@ pub struct Info {
     pub source: &'static str,
     /// Every attempt, committed or not, sees one consistent state at all times.
     pub opaque: bool,
-    /// After a transaction has made an object private, it may be accessed without barriers at once.
+    /// After a transaction has made an object private, it may be accessed without barriers at once. Under a protocol that does not promise
+    /// this, once [`quiesce`](crate::domain::Domain::quiesce) has returned.
     pub privatisation_safe: bool,
     /// A read-only transaction never aborts.
     pub readers_never_abort: bool,

@@ -8,7 +8,7 @@
 //! Updates are validated, so there is no write skew.
 //!
 //! *Cost.* `tl2`'s, and per written field an entry in the history. The heap's objects keep one header word and one value: who never runs
-//! long readers pays no memory for versions. Entries are dropped when no running transaction is older than they are.
+//! long readers pays no memory for versions. Entries are dropped, by the batch, when no running transaction is older than they are.
 #![expect(unsafe_code, reason = "dereferences places that the caller of the barrier keeps alive")]
 
 use std::sync::atomic::Ordering;
@@ -73,13 +73,12 @@ impl<A: Atomics> Protocol<A> for Mvcc {
         if !tx.buffer.is_empty() {
             let stamp = lazy::prepare::<A, Gv1>(tx)?;
             if crate::mutant!(A, "mvcc-history-after-unlock", false, true) {
-                let old = old_values(tx);
+                let old: Vec<_> = old_values(tx).collect();
                 lazy::write_back(tx, stamp);
-                tx.domain().history.record(stamp.version, old);
+                tx.domain().history.record(stamp.version, old.into_iter());
             } else {
                 // Before the unlock: whoever sees the new version finds the old value.
-                let old = old_values(tx);
-                tx.domain().history.record(stamp.version, old);
+                tx.domain().history.record(stamp.version, old_values(tx));
                 lazy::write_back(tx, stamp);
             }
             if tx.domain().history.is_due() {
@@ -99,13 +98,13 @@ impl<A: Atomics> Protocol<A> for Mvcc {
 }
 
 /// The values about to be replaced.
-fn old_values<A: Atomics>(tx: &Attempt<A>) -> Vec<(usize, u64)> {
+fn old_values<A: Atomics>(tx: &Attempt<A>) -> impl ExactSizeIterator<Item = (usize, u64)> {
     let old = |write: &crate::buffer::Write<A>| {
         // SAFETY: whoever wrote the field promised that the object stays allocated until the attempt ends. Relaxed: this
         // transaction holds the lock.
         (write.place.field.addr(), unsafe { write.place.field() }.load(Ordering::Relaxed))
     };
-    tx.buffer.writes().iter().map(old).collect()
+    tx.buffer.writes().iter().map(old)
 }
 
 /// The object is locked or newer than the snapshot: the value of the snapshot is in the history, or still in place.
