@@ -19,7 +19,10 @@ fn all_runs_are_counted_and_the_one_in_progress() {
     let first = queue.run().unwrap();
     let metrics = queue.metrics();
     assert_eq!(metrics.counters, first.counters);
-    assert_eq!((metrics.counters.commits, metrics.counters.failures, metrics.runs, metrics.is_running), (90, 10, 1, false));
+    assert_eq!(
+        (metrics.counters.commits, metrics.counters.failures, metrics.runs, metrics.is_running),
+        (90, 10, 1, false)
+    );
 
     // In the middle of a run: one event under way, one timer, one that waits for a change.
     let gate = TVar::new(false);
