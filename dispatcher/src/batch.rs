@@ -31,7 +31,7 @@ use crate::task::Task;
 use crate::worker::Ending;
 
 /// A batch takes no longer than this, as far as is known.
-const SPAN: Duration = Duration::from_micros(2);
+const SPAN: Duration = Duration::from_micros(5);
 
 /// After so many windows without a loss more of a kind may be in a batch.
 const CLEAN: u32 = 8;

@@ -74,7 +74,7 @@ impl ChildQueue {
     /// Adds an event. Within an event, it starts only if that one commits.
     #[track_caller]
     pub fn add(&self, event: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static) {
-        self.push(Task::new(Box::new(event), Location::caller()), None);
+        self.push(Task::new(event, Location::caller()), None);
     }
 
     /// Adds an event with options.
@@ -87,14 +87,14 @@ impl ChildQueue {
     #[track_caller]
     pub fn add_handler(&self, options: Options, handler: Box<dyn Handler>) {
         let after = options.after;
-        self.push(Task::with(handler, Location::caller(), options), after);
+        self.push(Task::boxed(handler, Location::caller(), options), after);
     }
 
     /// Adds an event to the parent queue as soon as none of this one's is left; at once if that is so already. Within an event, that is looked at
     /// when it has committed.
     #[track_caller]
     pub fn when_empty(&self, event: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static) {
-        let task = Task::new(Box::new(event), Location::caller());
+        let task = Task::new(event, Location::caller());
         if Additions::inside() {
             Additions::push_for(Target::Emptied(self.clone()), task, None);
         } else {
@@ -163,11 +163,9 @@ impl ChildQueue {
         }
     }
 
-    fn hand_over(&self, mut task: Task, after: Option<Duration>) {
+    fn hand_over(&self, task: Task, after: Option<Duration>) {
         let place = Arc::new(Place { child: self.clone(), free: AtomicBool::new(false) });
-        let nothing = Box::new(|_: &mut Event<'_>| Ok(()));
-        let handler = std::mem::replace(&mut task.handler, nothing);
-        task.handler = Box::new(Member { handler, place });
+        let task = task.wrapped(|task| Member { task, place });
         self.inner.parent.shared().push(task, after);
     }
 
@@ -224,14 +222,14 @@ impl Drop for Place {
 
 /// An event of a child queue as its parent sees it.
 struct Member {
-    handler: Box<dyn Handler>,
+    task: Task,
     place: Arc<Place>,
 }
 
 impl Handler for Member {
     fn run(&mut self, event: &mut Event<'_>) -> EventResult {
         let first = Additions::len();
-        self.handler.run(event)?;
+        self.task.handler.run(event)?;
         Additions::adopt(first, &self.place.child);
         let (place, again) = (self.place.clone(), event.runs_again());
         // At the commit and not at the end, so that in an ordered run the next event gets its position within this one's turn.
@@ -245,20 +243,20 @@ impl Handler for Member {
     }
 
     fn joins(&self) -> bool {
-        self.handler.joins()
+        self.task.handler.joins()
     }
 
     fn aborted(&mut self) {
-        self.handler.aborted();
+        self.task.handler.aborted();
     }
 
     fn failed(&mut self) {
-        self.handler.failed();
+        self.task.handler.failed();
         self.place.child.count(false);
         self.place.give_up();
     }
 
     fn ended(&mut self, committed: bool) {
-        self.handler.ended(committed);
+        self.task.handler.ended(committed);
     }
 }

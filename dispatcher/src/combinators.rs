@@ -83,7 +83,7 @@ impl TransactionQueue {
                 *slot.lock() = Some(event(ev, &item)?);
                 Ok(())
             };
-            self.push(crate::task::Task::new(Box::new(body), site), None);
+            self.push(crate::task::Task::new(body, site), None);
         }
         let mut report = self.run()?;
         if report.counters.failures > 0 && !report.errors.is_empty() {
@@ -198,7 +198,7 @@ where
         for index in 0..batch.items.len() {
             let batch = batch.clone();
             let body = move |ev: &mut Event<'_>| (batch.event)(ev, &batch.items[index]);
-            crate::queue::Additions::push(crate::task::Task::new(Box::new(body), self.site), None);
+            crate::queue::Additions::push(crate::task::Task::new(body, self.site), None);
         }
         if self.items.peek().is_some() {
             event.again();

@@ -43,7 +43,8 @@ pub struct Config {
     /// for a while; 0 never makes them. Applies to [`Order::Free`] and [`Order::Fifo`].
     pub collisions: u32,
     /// How many tiny events may be committed together by one transaction; 1 for each by itself. They are taken apart again when they are in the
-    /// way of others. Applies to [`Order::Free`] and [`Order::Fifo`].
+    /// way of others. An event must wait for another by [`retry`](optimist_stm::Tx::retry) alone, never for a lock or a channel: the other may
+    /// stand behind it in the batch. Applies to [`Order::Free`] and [`Order::Fifo`].
     pub batch: u32,
     /// Records the runs of the queue, or replays them. To be set before the first event is added.
     pub recording: Option<Recording>,

@@ -327,14 +327,14 @@ impl<'a> Event<'a> {
     /// Adds an event that starts only if this one commits, and after it.
     #[track_caller]
     pub fn add(&mut self, event: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static) {
-        Additions::push(Task::new(Box::new(event), Location::caller()), None);
+        Additions::push(Task::new(event, Location::caller()), None);
     }
 
     /// Adds an event with options.
     #[track_caller]
     pub fn add_with(&mut self, options: Options, event: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static) {
         let after = options.after;
-        Additions::push(Task::with(Box::new(event), Location::caller(), options), after);
+        Additions::push(Task::with(event, Location::caller(), options), after);
     }
 
     /// Adds a named event.
@@ -357,7 +357,7 @@ impl<'a> Event<'a> {
     #[track_caller]
     pub fn add_handler(&mut self, options: Options, handler: Box<dyn Handler>) {
         let after = options.after;
-        Additions::push(Task::with(handler, Location::caller(), options), after);
+        Additions::push(Task::boxed(handler, Location::caller(), options), after);
     }
 
     /// Runs this same event again, as a new one, after it has committed. Allocates nothing, unlike [`add`](Self::add).
@@ -411,7 +411,7 @@ impl<'a> Event<'a> {
         bytes: &[u8],
         then: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static,
     ) {
-        let task = Task::new(Box::new(then), Location::caller());
+        let task = Task::new(then, Location::caller());
         if bytes.is_empty() {
             return Additions::push(task, None);
         }

@@ -127,14 +127,14 @@ impl TransactionQueue {
     /// thread, also while the queue runs; see [`hold`](Self::hold).
     #[track_caller]
     pub fn add(&self, event: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static) {
-        self.push(Task::new(Box::new(event), Location::caller()), None);
+        self.push(Task::new(event, Location::caller()), None);
     }
 
     /// Adds an event with options.
     #[track_caller]
     pub fn add_with(&self, options: Options, event: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static) {
         let after = options.after;
-        self.push(Task::with(Box::new(event), Location::caller(), options), after);
+        self.push(Task::with(event, Location::caller(), options), after);
     }
 
     /// Adds an event with a name for messages.
@@ -157,7 +157,7 @@ impl TransactionQueue {
     #[track_caller]
     pub fn add_handler(&self, options: Options, handler: Box<dyn Handler>) {
         let after = options.after;
-        self.push(Task::with(handler, Location::caller(), options), after);
+        self.push(Task::boxed(handler, Location::caller(), options), after);
     }
 
     pub(crate) fn push(&self, task: Task, after: Option<Duration>) {

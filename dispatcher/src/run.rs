@@ -131,7 +131,7 @@ impl Run {
                 let options =
                     crate::task::Options { handles_error: true, ..crate::task::Options::new().name("error handler") };
                 let handle = move |event: &mut crate::event::Event<'_>| handler(&error, event);
-                let mut task = Task::with(Box::new(handle), site, options);
+                let mut task = Task::with(handle, site, options);
                 if serial != 0 {
                     task.origin = Origin::handler(serial).0;
                 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZero;
+use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -126,9 +127,12 @@ impl Options {
     }
 }
 
-/// A queued event.
-pub(crate) struct Task {
-    pub(crate) handler: Box<dyn Handler>,
+/// A queued event: one allocation, whose handle is two words, for a task is moved several times between being added and being run, and what
+/// lies in queues is memory that another core has written.
+pub(crate) struct Task(Box<Body<dyn Handler>>);
+
+/// What a [`Task`] points to.
+pub(crate) struct Body<H: ?Sized> {
     /// Where it was added.
     pub(crate) site: &'static Location<'static>,
     /// Options, if there are any: most events have none.
@@ -143,18 +147,83 @@ pub(crate) struct Task {
     pub(crate) lost: u32,
     /// Whether it may be one of a batch.
     pub(crate) joins: bool,
+    /// What it does.
+    pub(crate) handler: H,
+}
+
+impl Deref for Task {
+    type Target = Body<dyn Handler>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Task {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+/// A handler that was boxed already.
+struct Boxed(Box<dyn Handler>);
+
+impl Handler for Boxed {
+    fn run(&mut self, event: &mut Event<'_>) -> EventResult {
+        self.0.run(event)
+    }
+
+    fn joins(&self) -> bool {
+        self.0.joins()
+    }
+
+    fn aborted(&mut self) {
+        self.0.aborted();
+    }
+
+    fn failed(&mut self) {
+        self.0.failed();
+    }
+
+    fn ended(&mut self, committed: bool) {
+        self.0.ended(committed);
+    }
 }
 
 impl Task {
-    pub(crate) fn new(handler: Box<dyn Handler>, site: &'static Location<'static>) -> Self {
-        let joins = handler.joins();
-        Task { handler, site, options: None, queued: sample(), origin: 0, position: 0, lost: 0, joins }
+    #[inline]
+    pub(crate) fn new(handler: impl Handler + 'static, site: &'static Location<'static>) -> Self {
+        Task::made(handler, site, None, sample())
     }
 
-    pub(crate) fn with(handler: Box<dyn Handler>, site: &'static Location<'static>, options: Options) -> Self {
+    pub(crate) fn with(handler: impl Handler + 'static, site: &'static Location<'static>, options: Options) -> Self {
         let options = if options.is_plain() { None } else { Some(Box::new(options)) };
+        Task::made(handler, site, options, sample())
+    }
+
+    pub(crate) fn boxed(handler: Box<dyn Handler>, site: &'static Location<'static>, options: Options) -> Self {
+        Task::with(Boxed(handler), site, options)
+    }
+
+    #[inline(always)]
+    fn made(
+        handler: impl Handler + 'static,
+        site: &'static Location<'static>,
+        options: Option<Box<Options>>,
+        queued: Option<Stamp>,
+    ) -> Self {
         let joins = options.is_none() && handler.joins();
-        Task { handler, site, options, queued: sample(), origin: 0, position: 0, lost: 0, joins }
+        Task(Box::new(Body { site, options, queued, origin: 0, position: 0, lost: 0, joins, handler }))
+    }
+
+    /// The same event as others see it, with another handler that is made from this task.
+    pub(crate) fn wrapped<H: Handler + 'static>(mut self, wrap: impl FnOnce(Task) -> H) -> Self {
+        let (site, options, queued, joins) = (self.site, self.options.take(), self.queued, self.joins);
+        let mut outer = Task::made(wrap(self), site, options, queued);
+        outer.joins &= joins;
+        outer
     }
 
     pub(crate) fn label(&self) -> Label {

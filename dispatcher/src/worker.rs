@@ -124,10 +124,10 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         self.live.attempts.add(1);
         self.live.executing.set(tx, self.task.site);
         self.context.begin_attempt();
-        let Task { handler, options, queued, position, origin, site, .. } = &mut *self.task;
+        let crate::task::Body { handler, options, queued, position, origin, site, .. } = &mut **self.task;
         let name = options.as_ref().and_then(|options| options.name.as_deref());
         let result = match &self.run.recorder {
-            Some(recorder) if self.in_turn => recorded(recorder, tx, self.context, name, &mut **handler, *origin)?,
+            Some(recorder) if self.in_turn => recorded(recorder, tx, self.context, name, handler, *origin)?,
             _ => handler.run(&mut Event::new(tx, self.context, name)),
         };
         match result {
@@ -647,12 +647,13 @@ impl<'r> Worker<'r> {
 
     /// The end of an event that is not to run any more.
     #[inline]
-    fn end(&mut self, task: Task, committed: bool) {
-        let Task { mut handler, site, options, .. } = task;
+    fn end(&mut self, mut task: Task, committed: bool) {
+        let site = task.site;
+        let options = task.options.take();
         // The destructor of a handler is the user's code too.
         let ended = catch_unwind(AssertUnwindSafe(move || {
-            handler.ended(committed);
-            drop(handler);
+            task.handler.ended(committed);
+            drop(task);
         }));
         if let Err(payload) = ended {
             self.context.panics.push(payload);

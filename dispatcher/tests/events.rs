@@ -650,11 +650,13 @@ fn events_that_keep_colliding_run_one_after_the_other() {
         let (queue, _) = queue(4, order);
         // A change of the protocol, as other tests make, would be counted too.
         queue.configure(Config { protocol: Some(optimist_stm::Kind::Eager), ..queue.config() });
-        let learning = hot(&queue, 2_000);
-        assert!(learning.counters.conflicts() < 500, "{learning}");
-        assert!(learning.counters.serialised > 800, "{learning}");
+        // Terms of 512, 1,024 and 2,048 events leave four times in which each of the workers loses, in a window of 32 events, what an event can.
+        let learning = hot(&queue, 4_000);
+        let most = 4 * 4 * 32 * u64::from(optimist_stm::run::PATIENCE);
+        assert!(learning.counters.conflicts() <= most, "{learning}");
+        assert!(learning.counters.serialised > 2_000, "{learning}");
         queue.configure(Config { collisions: 0, ..queue.config() });
-        let stubborn = hot(&queue, 2_000);
+        let stubborn = hot(&queue, 4_000);
         assert_eq!(stubborn.counters.serialised, 0);
         assert!(stubborn.counters.conflicts() > 2 * learning.counters.conflicts(), "{stubborn}");
     }

@@ -49,7 +49,7 @@ fn event(depth: u32, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> E
             }
         }
         if chance >> 24 & 15 == 0 {
-            return ev.fail(format!("{x} at {time:?}"));
+            return ev.fail(format!("{x} {y} at {time:?}"));
         }
         if chance >> 28 & 3 == 0 && repeats.get(ev)? < 2 {
             repeats.modify(ev, |n| n + 1)?;

@@ -393,7 +393,7 @@ impl EventContext for Effects<'_> {
     fn add(&mut self, call: QueuedCall) -> Result<(), Fault> {
         let QueuedCall { function, arguments, delay, .. } = call;
         let handler = self.program.call(function, arguments);
-        Additions::push(Task::new(handler, Location::caller()), delay);
+        Additions::push(Task::boxed(handler, Location::caller(), Options::new()), delay);
         Ok(())
     }
 

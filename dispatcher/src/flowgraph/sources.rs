@@ -299,7 +299,11 @@ impl Program {
     /// Queues a call that needs no item, within an event.
     fn queue_now(&self, call: &Template) {
         Additions::push(
-            Task::new(self.call(call.function, call.arguments.to_vec()), std::panic::Location::caller()),
+            Task::boxed(
+                self.call(call.function, call.arguments.to_vec()),
+                std::panic::Location::caller(),
+                Options::new(),
+            ),
             None,
         );
     }
@@ -330,7 +334,7 @@ impl Program {
                 let tx = &mut Tx::new(tx);
                 peer.change(tx, |wants| wants.input = input)?;
                 if !peer.inbox.get(tx)?.is_empty() {
-                    let catch_up = Box::new(CatchUp(self.clone(), peer));
+                    let catch_up = CatchUp(self.clone(), peer);
                     Additions::push(Task::new(catch_up, std::panic::Location::caller()), None);
                 }
             }

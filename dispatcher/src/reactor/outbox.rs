@@ -569,7 +569,7 @@ impl Event<'_> {
         if bytes.is_empty() {
             return self.fail("nothing is sent that an event could follow");
         }
-        let task = Task::new(Box::new(then), Location::caller());
+        let task = Task::new(then, Location::caller());
         self.send(outbox, bytes)?;
         let (sends, _) = self.sends();
         sends.then.push((sends.bytes.len(), task));
