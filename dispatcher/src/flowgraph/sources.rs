@@ -100,6 +100,13 @@ enum Use {
     Chunks(Arc<Template>),
 }
 
+impl Use {
+    /// Whether the program has said what is to become of the input.
+    fn is_handled(&self) -> bool {
+        !matches!(self, Use::Kept)
+    }
+}
+
 impl Peer {
     /// Handles what lies in the inbox and this, which comes after it, as the program wants it. Of lines, what is not complete stays in the
     /// inbox, unless nothing comes after it.
@@ -129,6 +136,25 @@ impl Peer {
             }
         };
         Ok(self.inbox.set(ev, Arc::new(kept.to_vec()))?)
+    }
+
+    /// Tells whoever waits for the end, after the last line, and forgets a connection of which nothing is left.
+    fn tell_of_end(&self, program: &Program, ev: &mut Event<'_>, id: u32) -> EventResult {
+        let wants = self.wants.get(ev)?;
+        let mut waiting = wants.when_readable.iter().chain(&wants.when_closed).peekable();
+        if waiting.peek().is_some() {
+            waiting.for_each(|call| program.queue_now(call));
+            self.change(ev, |wants| {
+                wants.when_readable.clear();
+                wants.when_closed.clear();
+            })?;
+        }
+        // What has not been received yet still can be. Relaxed: who closes it says so once for all, and is heard in the end.
+        if self.inbox.get(ev)?.is_empty() || self.closed.load(Ordering::Relaxed) {
+            let program = program.clone();
+            ev.on_commit(move || program.shared.connections.remove(id));
+        }
+        Ok(())
     }
 
     fn change(&self, tx: &mut Tx<'_>, change: impl FnOnce(&mut Wants)) -> Result<(), Abort> {
@@ -270,28 +296,27 @@ struct Over {
 
 impl Handler for Over {
     fn run(&mut self, ev: &mut Event<'_>) -> EventResult {
-        let wants = self.peer.wants.get(ev)?;
-        self.peer.handle(&self.program, ev, &wants, &self.rest, true)?;
-        self.peer.ended.set(ev, true)?;
-        let waiting = wants.when_readable.iter().chain(&wants.when_closed);
-        waiting.for_each(|call| self.program.queue_now(call));
-        // What has not been received yet still can be. Relaxed: who closes it says so once for all, and is heard in the end.
-        if self.peer.inbox.get(ev)?.is_empty() || self.peer.closed.load(Ordering::Relaxed) {
-            let (program, id) = (self.program.clone(), self.id);
-            ev.on_commit(move || program.shared.connections.remove(id));
-        }
-        Ok(())
+        let Over { program, id, peer, rest } = self;
+        let wants = peer.wants.get(ev)?;
+        peer.handle(program, ev, &wants, rest, true)?;
+        peer.ended.set(ev, true)?;
+        peer.tell_of_end(program, ev, *id)
     }
 }
 
 /// Handles what a connection had in its inbox before the program said what it wants.
-struct CatchUp(Program, Arc<Peer>);
+struct CatchUp {
+    program: Program,
+    id: u32,
+    peer: Arc<Peer>,
+}
 
 impl Handler for CatchUp {
     fn run(&mut self, ev: &mut Event<'_>) -> EventResult {
-        let CatchUp(program, peer) = self;
+        let CatchUp { program, id, peer } = self;
         let (wants, last) = (peer.wants.get(ev)?, peer.ended.get(ev)?);
-        peer.handle(program, ev, &wants, &[], last)
+        peer.handle(program, ev, &wants, &[], last)?;
+        if last { peer.tell_of_end(program, ev, *id) } else { Ok(()) }
     }
 }
 
@@ -334,7 +359,7 @@ impl Program {
                 let tx = &mut Tx::new(tx);
                 peer.change(tx, |wants| wants.input = input)?;
                 if !peer.inbox.get(tx)?.is_empty() {
-                    let catch_up = CatchUp(self.clone(), peer);
+                    let catch_up = CatchUp { program: self.clone(), id, peer };
                     Additions::push(Task::new(catch_up, std::panic::Location::caller()), None);
                 }
             }
@@ -370,9 +395,11 @@ impl Program {
             return Ok(());
         };
         let tx = &mut Tx::new(tx);
+        let (ended, waits) = (peer.ended.get(tx)?, !peer.inbox.get(tx)?.is_empty());
         let come = match on {
-            Condition::Closed => peer.ended.get(tx)?,
-            Condition::Readable => peer.ended.get(tx)? || !peer.inbox.get(tx)?.is_empty(),
+            // What lies in the inbox is handled before the end is told of, and who handles it tells of it.
+            Condition::Closed => ended && !(waits && peer.wants.get(tx)?.input.is_handled()),
+            Condition::Readable => ended || waits,
         };
         if come {
             self.queue_now(&call);
