@@ -72,8 +72,8 @@ fn is_killed<P: Protocol<Loom>>(id: &str, text: &str) {
 
 #[test]
 fn three_planted_bugs_are_found() {
-    is_killed::<shipped::Eager>("no-commit-validation", "rx wx; ry | rx wx; ry");
-    is_killed::<shipped::Eager>("no-commit-validation", "wx ry; rx | wy rx; ry");
+    is_killed::<shipped::Eager>("no-commit-validation", "ry wx; rx | rx wy; ry");
+    is_killed::<shipped::Eager>("no-commit-validation", "rx wy; rx | wx; ry");
     is_killed::<shipped::Eager>("unlock-before-undo", "wx!; rx | rx wy; ry");
     is_killed::<shipped::Eager>("version-reused-after-abort", "wx!; rx | rx wy; ry");
     is_killed::<shipped::GlobalLock>("lock-released-before-undo", "wx!; rx | rx wy; ry");
