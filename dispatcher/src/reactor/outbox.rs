@@ -37,9 +37,11 @@ struct Shared {
     hard: usize,
     high_water: usize,
     low_water: usize,
-    /// Whether more than the high water mark has been waiting and it is not yet down to the low one. Only its worker changes it, and only
-    /// at the marks, so those who look at it in their events seldom meet.
+    /// Whether more than the high water mark has been waiting and it is not yet down to the low one, for events. It changes only at the
+    /// marks, so those who look at it in their events seldom meet.
     congested: TVar<bool>,
+    /// Held by whoever changes `congested`, so that the last change is the newest one.
+    publishing: Mutex<()>,
     /// It carries datagrams.
     datagrams: bool,
     token: Token,
@@ -52,14 +54,25 @@ struct Buffer {
     bytes: Vec<u8>,
     /// Its worker knows that there is something to write.
     noted: bool,
-    /// What `congested` is.
+    /// What `congested` is to be.
     congested: bool,
+    /// What `congested` is.
+    published: bool,
     /// The position of the first of `bytes` in all that was ever sent.
     start: u64,
     /// Where what each event has sent ends, and the event's number.
     events: VecDeque<(u64, u64)>,
     /// What is to happen when all has been written up to a position.
     then: VecDeque<(u64, Task)>,
+}
+
+impl Buffer {
+    /// Compares what waits with the marks, and says whether events are to be told of a change.
+    fn measure(&mut self, shared: &Shared) -> bool {
+        let mark = if self.congested { shared.low_water } else { shared.high_water };
+        self.congested = self.bytes.len() > mark;
+        self.congested != self.published
+    }
 }
 
 /// A connection does not take what is sent to it: so many bytes wait to be written.
@@ -117,6 +130,7 @@ impl Outbox {
                 high_water: limits.high_water,
                 low_water: limits.low_water,
                 congested: TVar::new(false),
+                publishing: Mutex::new(()),
                 datagrams,
                 token,
                 mailbox: mailbox.clone(),
@@ -186,23 +200,18 @@ impl Outbox {
     /// Lets go of what has not been written, and says with what error.
     pub(super) fn end(&self, error: Option<io::Error>) -> Option<io::Error> {
         self.shared.closed.store(true, Ordering::Relaxed);
-        let (unsent, then, congested) = {
+        let (unsent, then) = {
             let mut buffer = self.shared.buffer.lock();
             self.shared.waiting.store(0, Ordering::Relaxed);
             let first = buffer.events.pop_front();
             buffer.events = VecDeque::new();
-            (
-                first.map(|(_, event)| (event, mem::take(&mut buffer.bytes).len())),
-                mem::take(&mut buffer.then),
-                mem::take(&mut buffer.congested),
-            )
+            // Whoever waits for room has nothing to wait for any more.
+            buffer.congested = false;
+            (first.map(|(_, event)| (event, mem::take(&mut buffer.bytes).len())), mem::take(&mut buffer.then))
         };
         // Dropped outside the lock: what an event holds may do anything.
         drop(then);
-        if congested {
-            // Whoever waits for room has nothing to wait for any more.
-            self.shared.congested.store(false);
-        }
+        self.publish();
         match (error, unsent) {
             (Some(error), Some((event, bytes))) => Some(io::Error::new(error.kind(), Unsent { event, bytes, error })),
             (error, _) => error,
@@ -236,9 +245,7 @@ impl Outbox {
             }
         }
         shared.waiting.store(buffer.bytes.len(), Ordering::Relaxed);
-        let waiting = buffer.bytes.len();
-        let congested = if buffer.congested { waiting > shared.low_water } else { waiting > shared.high_water };
-        let changed = mem::replace(&mut buffer.congested, congested) != congested;
+        let changed = buffer.measure(shared);
         if !buffer.then.is_empty() {
             let due = buffer.then.iter().take_while(|(end, _)| *end <= buffer.start).count();
             let due: Vec<_> = buffer.then.drain(..due).collect();
@@ -248,9 +255,24 @@ impl Outbox {
             drop(buffer);
         }
         if changed {
-            shared.congested.store(congested);
+            self.publish();
         }
         result
+    }
+
+    /// Tells events whether it is congested.
+    #[cold]
+    fn publish(&self) {
+        let _alone = self.shared.publishing.lock();
+        let (congested, published) = {
+            let buffer = self.shared.buffer.lock();
+            (buffer.congested, buffer.published)
+        };
+        if congested != published {
+            // Without the buffer's lock, which an event holds that commits and whose locks this may have to wait for.
+            self.shared.congested.store(congested);
+            self.shared.buffer.lock().published = congested;
+        }
     }
 
     pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
@@ -377,6 +399,8 @@ pub(crate) struct Sends {
     /// Events to be added when what was sent up to a position has been written.
     then: Vec<(usize, Task)>,
     locked: Vec<(u64, ArcMutexGuard<RawMutex, Buffer>)>,
+    /// Outboxes that have reached a mark with what was released.
+    crossed: Vec<Outbox>,
 }
 
 /// From the end of the one before up to its own.
@@ -492,6 +516,10 @@ impl Sends {
                     }
                 }
             }
+            // Told by those who fill it, since its worker may be busy while they do.
+            if buffer.measure(&outbox.shared) {
+                self.crossed.push(outbox.clone());
+            }
             if !buffer.noted {
                 buffer.noted = true;
                 HERE.with_borrow_mut(|here| match &here.mailbox {
@@ -505,6 +533,7 @@ impl Sends {
         let sent = self.bytes.len();
         self.locked.clear();
         self.clear();
+        self.crossed.drain(..).for_each(|outbox| outbox.publish());
         sent
     }
 
