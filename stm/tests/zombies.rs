@@ -1,0 +1,57 @@
+//! Bodies that look at two variables which are equal between transactions, while a writer changes both without a pause: ten million of them
+//! under every opaque protocol, those of attempts that abort included, and none may see a difference.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use optimist_stm::{Kind, TVar, atomically, lease, read_only};
+
+/// Bodies for each protocol, read-only ones and those that write taken together.
+const BODIES: u64 = 10_000_000;
+
+/// Changes beside them at the least, so that there is something to be seen.
+const CHANGES: u64 = 1_000;
+
+#[test]
+fn no_body_sees_a_state_that_never_was() {
+    for &kind in Kind::ALL.iter().filter(|kind| kind.info().opaque) {
+        let _lease = lease(kind);
+        let (a, b, own) = (TVar::new(0_u64), TVar::new(0_u64), TVar::new(0_u64));
+        let done = AtomicBool::new(false);
+        let changes = AtomicU64::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    atomically(|tx| {
+                        let next = a.get(tx)? + 1;
+                        a.set(tx, next)?;
+                        b.set(tx, next)
+                    });
+                    changes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let mut count = 0;
+            let look = |x: u64, y: u64, count: &mut u64| {
+                *count += 1;
+                assert_eq!(x, y, "a zombie under {kind}");
+            };
+            while count < BODIES || changes.load(Ordering::Relaxed) < CHANGES {
+                read_only(|tx| {
+                    let (x, y) = (a.get(tx)?, b.get(tx)?);
+                    look(x, y, &mut count);
+                    Ok(())
+                });
+                atomically(|tx| {
+                    // The other way round, and the first one long ago.
+                    let y = b.get(tx)?;
+                    own.set(tx, y)?;
+                    let x = a.get(tx)?;
+                    look(x, y, &mut count);
+                    Ok(())
+                });
+            }
+            done.store(true, Ordering::Relaxed);
+            println!("{kind}: {count} bodies beside {} changes, no zombie", changes.load(Ordering::Relaxed));
+        });
+    }
+}
