@@ -12,6 +12,14 @@ const BODIES: u64 = 10_000_000;
 /// Changes beside them at the least, so that there is something to be seen.
 const CHANGES: u64 = 1_000;
 
+/// Lets the writer end, also if a body has seen a zombie.
+struct End<'a>(&'a AtomicBool);
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn no_body_sees_a_state_that_never_was() {
     for &kind in Kind::ALL.iter().filter(|kind| kind.info().opaque) {
@@ -30,6 +38,7 @@ fn no_body_sees_a_state_that_never_was() {
                     changes.fetch_add(1, Ordering::Relaxed);
                 }
             });
+            let end = End(&done);
             let mut count = 0;
             let look = |x: u64, y: u64, count: &mut u64| {
                 *count += 1;
@@ -50,7 +59,7 @@ fn no_body_sees_a_state_that_never_was() {
                     Ok(())
                 });
             }
-            done.store(true, Ordering::Relaxed);
+            drop(end);
             println!("{kind}: {count} bodies beside {} changes, no zombie", changes.load(Ordering::Relaxed));
         });
     }
