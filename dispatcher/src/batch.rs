@@ -11,7 +11,7 @@
 //!    before it are committed, and it runs by itself afterwards: what it did in the batch does not count.
 //!
 //! Who may be in a batch: events without options whose handler [agrees](crate::Handler::joins) (closures do), of a kind that is known to be
-//! tiny from the sample of events that are timed, under an order that does not care. How many: as many as take [`SPAN`] together, and fewer
+//! tiny from the sample of events that are timed, under an order that does not care or has them follow each other. How many: as many as take [`SPAN`] together, and fewer
 //! while their kind collides ([`Kinds`]).
 
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -25,6 +25,7 @@ use optimist_stm::{Abort, Interrupt};
 
 use crate::event::{Context, Event};
 use crate::hotspot::HotSpots;
+use crate::order::Standing;
 use crate::report::Live;
 use crate::run::Run;
 use crate::task::Task;
@@ -135,6 +136,9 @@ pub(crate) struct Batch<'a> {
     pub(crate) tasks: &'a mut [Task],
     /// The events that this attempt has run, and that its commit commits.
     pub(crate) done: &'a mut Vec<Done>,
+    /// Where it stands in the order of the run, if that has one.
+    pub(crate) standing: Standing,
+    ordered: bool,
     /// An attempt has lost: only the first event is run any more.
     pub(crate) apart: bool,
     /// How many events the running attempt has started.
@@ -149,8 +153,10 @@ impl<'a> Batch<'a> {
         context: &'a mut Context,
         tasks: &'a mut [Task],
         done: &'a mut Vec<Done>,
+        ordered: bool,
     ) -> Self {
-        Batch { run, live, hot_spots, context, tasks, done, apart: false, started: 0 }
+        let standing = Standing::new(ordered, &tasks[0]);
+        Batch { run, live, hot_spots, context, tasks, done, standing, ordered, apart: false, started: 0 }
     }
 
     /// Runs the event at `index` after others. Says whether it has run to its end.
@@ -158,18 +164,19 @@ impl<'a> Batch<'a> {
         let savepoint = <AnyProtocol as Protocol>::savepoint(tx);
         let mark = self.context.mark();
         let hooks = self.context.on_abort.len();
-        self.context.begin_part(self.tasks[index].lost);
+        self.context.begin_part(self.tasks[index].number, self.tasks[index].lost);
         self.live.executing.set(tx, self.tasks[index].site);
-        let handler = &mut self.tasks[index].handler;
+        let task = &mut self.tasks[index];
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            handler.run(&mut Event::new(tx, self.context, None))?;
+            task.handler.run(&mut Event::new(tx, self.context, None))?;
             tx.encumbered |= self.context.prepare().map_err(Interrupt::Error)?;
             Ok(())
         }));
+        task.number = self.context.number;
         match outcome {
             Ok(Ok(())) => return Ok(true),
             Ok(Err(Interrupt::Abort(abort))) if !matches!(abort, Abort::Retry | Abort::Irrevocable) => {
-                self.context.lost = Some(self.run.lost(tx, self.tasks[index].site, abort));
+                self.context.lost = Some(self.run.lost(tx, task.site, abort));
                 return Err(abort);
             }
             _ => {}
@@ -178,8 +185,8 @@ impl<'a> Batch<'a> {
         <AnyProtocol as Protocol>::rollback_to(tx, savepoint);
         self.context.roll_back_to(&mark);
         self.context.call_abort_hooks(hooks);
-        self.context.catching(|| handler.aborted());
-        self.tasks[index].lost += 1;
+        self.context.catching(|| task.handler.aborted());
+        task.lost += 1;
         Ok(false)
     }
 }
@@ -187,12 +194,16 @@ impl<'a> Batch<'a> {
 impl Body<Native, (), Ending> for Batch<'_> {
     #[inline]
     fn attempt(&mut self, tx: &mut Attempt) -> Result<(), Interrupt<Ending>> {
+        self.standing.begin(tx)?;
+        self.context.begin_event(self.tasks[0].number, self.tasks[0].lost);
         self.context.begin_attempt();
         self.done.clear();
         let count = if self.apart { 1 } else { self.tasks.len() };
         self.started = 1;
         self.live.executing.set(tx, self.tasks[0].site);
-        match self.tasks[0].handler.run(&mut Event::new(tx, self.context, None)) {
+        let outcome = self.tasks[0].handler.run(&mut Event::new(tx, self.context, None));
+        self.tasks[0].number = self.context.number;
+        match outcome {
             Ok(()) => {}
             Err(Interrupt::Abort(abort)) => {
                 self.context.lost = Some(self.run.lost(tx, self.tasks[0].site, abort));
@@ -203,12 +214,16 @@ impl Body<Native, (), Ending> for Batch<'_> {
         tx.encumbered |= self.context.prepare().map_err(|failure| Interrupt::Error(Ending::Failed(failure)))?;
         self.done.push(self.context.done());
         for index in 1..count {
+            if self.ordered && self.context.again {
+                break;
+            }
             self.started += 1;
             if !self.run_next(tx, index)? {
                 break;
             }
             self.done.push(self.context.done());
         }
+        self.standing.arrive(&self.run.control.turn, tx)?;
         if self.context.effects.lock(&self.run.config.stdout) {
             tx.encumbered = true;
         }
@@ -226,6 +241,7 @@ impl Body<Native, (), Ending> for Batch<'_> {
             self.context.catching(|| task.handler.aborted());
         }
         self.started = 0;
+        self.standing.lose(&self.run.control.turn, reason);
     }
 }
 

@@ -25,7 +25,9 @@ use crate::report::Counters;
 pub struct Config {
     /// How many workers run events, the thread that calls `run` included. By default one for each core.
     pub threads: usize,
-    /// The protocol to be put in force during the run; if none is given, the one in force stays.
+    /// The protocol to be put in force during the run; if none is given, the one in force stays. But if that one writes in place, events could not
+    /// run ahead of their turn under [`Order::Ordered`]; so a run in that order on several threads is under `tl2`, unless somebody holds a
+    /// [lease](optimist_stm::lease).
     pub protocol: Option<Kind>,
     /// In which order events run.
     pub order: Order,

@@ -103,7 +103,7 @@ impl Context {
         Context { worker, seed, numbers, ..Context::default() }
     }
 
-    /// Prepares for a new event. `number` is its position, where the order of the run gives it one.
+    /// Prepares for an event, whose number may be known.
     pub(crate) fn begin_event(&mut self, number: Option<u64>, lost: u32) {
         self.number = number;
         self.attempts = lost;
@@ -124,8 +124,8 @@ impl Context {
 
     /// Prepares for an event that follows others in the same attempt.
     #[inline]
-    pub(crate) fn begin_part(&mut self, lost: u32) {
-        self.number = None;
+    pub(crate) fn begin_part(&mut self, number: Option<u64>, lost: u32) {
+        self.number = number;
         self.attempts = lost + 1;
         self.again = false;
         self.now = None;

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
-use optimist_stm::Abort;
 use optimist_stm::attempt::Attempt;
+use optimist_stm::runtime::{Lease, change, lease};
+use optimist_stm::{Abort, Kind};
 use parking_lot::{Condvar, Mutex};
 
 use crate::collisions::Collisions;
@@ -192,7 +193,7 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
         *current = Some(control.clone());
     }
     let running = Running(shared);
-    let _lease = config.protocol.map(optimist_stm::lease);
+    let _regime = Regime::put_in_force(&config, workers);
     let protocol = optimist_stm::runtime::protocol();
 
     let (recorder, replayed) = match config.recording.as_ref().map(Recording::begin) {
@@ -225,7 +226,10 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     execute(&run, locals);
 
     let mut put_back = run.withdrawn.lock().split_off(0);
-    put_back.sort_by_key(|task| task.position);
+    if run.config.order == Order::Ordered {
+        put_back.sort_by_key(|task| task.number);
+        put_back.iter_mut().for_each(|task| task.number = None);
+    }
     put_back.extend(run.collisions.iter().flat_map(Collisions::drain));
     put_back.extend(run.schedule.drain());
     shared.put_back(put_back);
@@ -282,6 +286,34 @@ pub(crate) fn run(shared: &Arc<Shared>, config: Config) -> Result<Report, RunErr
     match kind {
         None => Ok(report),
         Some(kind) => Err(RunError { kind, report: Box::new(report) }),
+    }
+}
+
+/// The protocol of a run, in force while this lives.
+struct Regime {
+    lease: Option<Lease>,
+    /// What was in force before and is to be again.
+    before: Option<Kind>,
+}
+
+impl Regime {
+    /// As [`Config::protocol`] says.
+    fn put_in_force(config: &Config, workers: usize) -> Self {
+        let before = optimist_stm::runtime::protocol();
+        let ahead = config.order == Order::Ordered && workers > 1 && before.info().in_place;
+        match config.protocol {
+            None if ahead && change(Kind::Tl2) => Regime { lease: Some(lease(Kind::Tl2)), before: Some(before) },
+            wanted => Regime { lease: wanted.map(lease), before: None },
+        }
+    }
+}
+
+impl Drop for Regime {
+    fn drop(&mut self) {
+        self.lease = None;
+        if let Some(before) = self.before {
+            change(before);
+        }
     }
 }
 

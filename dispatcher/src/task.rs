@@ -141,8 +141,8 @@ pub(crate) struct Body<H: ?Sized> {
     pub(crate) queued: Option<Stamp>,
     /// Its [origin](crate::record::Origin), if runs are recorded or replayed; else 0.
     pub(crate) origin: u64,
-    /// Its position in the order of the run, where that has one.
-    pub(crate) position: u64,
+    /// Its [number](Event::number): its position in the order of the run, where that has one, else given once somebody asks.
+    pub(crate) number: Option<u64>,
     /// How many attempts it has lost as one of a batch.
     pub(crate) lost: u32,
     /// Whether it may be one of a batch.
@@ -215,7 +215,7 @@ impl Task {
         queued: Option<Stamp>,
     ) -> Self {
         let joins = options.is_none() && handler.joins();
-        Task(Box::new(Body { site, options, queued, origin: 0, position: 0, lost: 0, joins, handler }))
+        Task(Box::new(Body { site, options, queued, origin: 0, number: None, lost: 0, joins, handler }))
     }
 
     /// The same event as others see it, with another handler that is made from this task.

@@ -18,7 +18,7 @@ use crate::effects::WriteError;
 use crate::error::EventError;
 use crate::event::{Context, Event, EventResult, Failure};
 use crate::hotspot::HotSpots;
-use crate::order::{Local, Schedule};
+use crate::order::{Local, Schedule, Standing};
 use crate::queue::{Addition, Additions, Descent, Target};
 use crate::reactor::{Poller, Runner};
 use crate::record::{Origin, Sink};
@@ -108,8 +108,7 @@ struct Execution<'a> {
     hot_spots: &'a mut HotSpots,
     context: &'a mut Context,
     task: &'a mut Task,
-    /// Nobody commits before this event: the order is not fixed, or it is this event's turn.
-    in_turn: bool,
+    standing: Standing,
     /// When the last body ended, if that is measured.
     body_ended: Option<Instant>,
 }
@@ -117,17 +116,14 @@ struct Execution<'a> {
 impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
     #[inline]
     fn attempt(&mut self, tx: &mut Attempt) -> Result<(), Interrupt<Ending>> {
-        if !self.in_turn && tx.mode == Mode::Irrevocable {
-            // The run stopped while the event waited for its turn. It must not begin what cannot be undone.
-            return Err(Interrupt::Error(Ending::Withdrawn));
-        }
+        self.standing.begin(tx)?;
         self.live.attempts.add(1);
         self.live.executing.set(tx, self.task.site);
         self.context.begin_attempt();
-        let crate::task::Body { handler, options, queued, position, origin, site, .. } = &mut **self.task;
+        let crate::task::Body { handler, options, queued, origin, site, .. } = &mut **self.task;
         let name = options.as_ref().and_then(|options| options.name.as_deref());
         let result = match &self.run.recorder {
-            Some(recorder) if self.in_turn => recorded(recorder, tx, self.context, name, handler, *origin)?,
+            Some(recorder) if self.standing.in_turn => recorded(recorder, tx, self.context, name, handler, *origin)?,
             _ => handler.run(&mut Event::new(tx, self.context, name)),
         };
         match result {
@@ -141,16 +137,7 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         if queued.is_some() {
             self.body_ended = Some(Instant::now());
         }
-        if !self.in_turn {
-            if !self.run.control.turn.wait(*position) {
-                return Err(Interrupt::Error(Ending::Withdrawn));
-            }
-            self.in_turn = true;
-            if tx.buffer.is_empty() && tx.locks.is_empty() {
-                // An event that has only read would commit as of its snapshot, which is before its turn.
-                <AnyProtocol as Protocol>::validate(tx)?;
-            }
-        }
+        self.standing.arrive(&self.run.control.turn, tx)?;
         tx.encumbered |= self.context.prepare().map_err(|failure| Interrupt::Error(Ending::Failed(failure)))?;
         if self.context.effects.lock(&self.run.config.stdout) {
             tx.encumbered = true;
@@ -168,11 +155,7 @@ impl Body<optimist_stm::atomics::Native, (), Ending> for Execution<'_> {
         self.context.abort();
         let task = &mut *self.task;
         self.context.catching(|| task.handler.aborted());
-        // An event that ran ahead runs again in its turn, and waits for that before it waits for anything of the transaction loop's. If
-        // the run stops meanwhile, the next attempt finds out at its end.
-        if !self.in_turn && reason != Abort::Regime && reason != Abort::Retry {
-            self.in_turn = self.run.control.turn.wait(self.task.position);
-        }
+        self.standing.lose(&self.run.control.turn, reason);
     }
 }
 
@@ -219,7 +202,11 @@ impl<'r> Worker<'r> {
             hot_spots: HotSpots::default(),
             batches: run.config.batch > 1
                 && run.recorder.is_none()
-                && matches!(run.schedule, Schedule::Free(_) | Schedule::Fifo(_)),
+                && match run.schedule {
+                    Schedule::Free(_) | Schedule::Fifo(_) => true,
+                    Schedule::Ordered(_) => run.speculates,
+                    _ => false,
+                },
             batch: Vec::new(),
             done: Vec::new(),
             apart: Vec::new(),
@@ -423,17 +410,8 @@ impl<'r> Worker<'r> {
             let free = matches!(self.run.schedule, Schedule::Free(_));
             let pending = if free { self.local.deque.len() } else { self.run.shared.inbox.len() };
             most = most.min(1 + pending.div_ceil(2));
-            let mut odd = None;
             self.batch.push(task);
-            while self.batch.len() < most
-                && let Some(task) = self.next()
-            {
-                if self.batch_of(&task) <= 1 {
-                    odd = Some(task);
-                    break;
-                }
-                self.batch.push(task);
-            }
+            let odd = self.gather(most);
             self.execute_batch();
             if let Some(task) = odd {
                 // After the rest of the batch, if it was taken apart.
@@ -451,6 +429,25 @@ impl<'r> Worker<'r> {
         }
     }
 
+    /// Fills the batch up. Returns an event that was taken as well but must not be in it.
+    #[inline]
+    fn gather(&mut self, most: usize) -> Option<Task> {
+        if let Schedule::Ordered(order) = &self.run.schedule {
+            let mut batch = std::mem::take(&mut self.batch);
+            let odd = order.more(&self.run.shared.inbox, &mut batch, most, |task| self.batch_of(task) > 1);
+            self.batch = batch;
+            return odd;
+        }
+        while self.batch.len() < most {
+            let task = self.next()?;
+            if self.batch_of(&task) <= 1 {
+                return Some(task);
+            }
+            self.batch.push(task);
+        }
+        None
+    }
+
     fn execute_batch(&mut self) {
         if self.batch.len() == 1
             && let Some(task) = self.batch.pop()
@@ -460,13 +457,13 @@ impl<'r> Worker<'r> {
         let (run, live) = (self.run, self.live);
         let (mut tasks, mut done) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.done));
         self.rounds += tasks.len() as u32 - 1;
-        self.context.begin_event(None, tasks[0].lost);
+        let ordered = matches!(run.schedule, Schedule::Ordered(_));
         let span = trace::batch(&tasks, self.local.index);
-        let mut batch = Batch::new(run, live, &mut self.hot_spots, &mut self.context, &mut tasks, &mut done);
+        let mut batch = Batch::new(run, live, &mut self.hot_spots, &mut self.context, &mut tasks, &mut done, ordered);
         Additions::enter(&run.shared);
         let result = catch_unwind(AssertUnwindSafe(|| runtime::execute_body(Mode::Update, &mut batch)));
         Additions::leave();
-        let (lost, started) = (batch.apart, batch.started());
+        let (lost, started, in_turn) = (batch.apart, batch.started(), batch.standing.in_turn);
         live.attempts.add(started as u64);
         let outcome = Outcome::of(result);
         span.end(outcome.name(), self.context.attempts);
@@ -487,13 +484,27 @@ impl<'r> Worker<'r> {
             for (task, again) in tasks.drain(..).zip(again) {
                 self.end_committed(task, again);
             }
+            if ordered {
+                run.control.turn.advance(over as u64);
+            }
         } else {
             if !matches!(outcome, Outcome::Blocked(_)) {
                 self.context.abort();
             }
-            self.apart.extend(tasks.drain(1..).rev());
-            if let Some(task) = tasks.pop() {
-                self.settle(task, outcome);
+            if in_turn {
+                self.apart.extend(tasks.drain(1..).rev());
+                if let Some(task) = tasks.pop() {
+                    self.settle(task, outcome);
+                }
+                if ordered {
+                    run.control.turn.advance(1);
+                }
+            } else {
+                // What an event does ahead of its turn, other than reach its end, does not count; nor does anything once the run stops.
+                for task in &mut tasks[..started] {
+                    self.context.catching(|| task.handler.aborted());
+                }
+                self.apart.extend(tasks.drain(..).rev());
             }
         }
         (self.batch, self.done) = (tasks, done);
@@ -557,14 +568,13 @@ impl<'r> Worker<'r> {
         let ordered = matches!(self.run.schedule, Schedule::Ordered(_));
         let key = if self.run.schedule.has_keys() { task.key() } else { None };
         let started = task.queued.map(|queued| (queued.instant(), Instant::now()));
-        self.context.begin_event(if ordered { Some(task.position) } else { None }, task.lost);
+        self.context.begin_event(task.number, task.lost);
         if let Some(entry) = self.local.recorded.take() {
             self.context.replay(&entry);
         }
         let span = trace::event(&task, self.local.index);
         let (outcome, body_ended) = self.attempt(&mut task, ordered);
         span.end(outcome.name(), self.context.attempts);
-        let position = task.position;
         if matches!(outcome, Outcome::Withdrawn) {
             let handler = &mut task.handler;
             self.context.catching(|| handler.ended(false));
@@ -581,13 +591,14 @@ impl<'r> Worker<'r> {
                 self.latencies.queue.record(started.saturating_duration_since(queued));
                 self.latencies.run.record(body_ended.saturating_duration_since(started));
                 self.latencies.commit.record(body_ended.elapsed());
-                self.kinds.time(task.site, started.elapsed());
+                // Without the wait for a turn.
+                let took = if ordered { body_ended.saturating_duration_since(started) } else { started.elapsed() };
+                self.kinds.time(task.site, took);
             }
         }
         self.settle(task, outcome);
         if ordered {
-            debug_assert!(position < u64::MAX);
-            self.run.control.turn.advance();
+            self.run.control.turn.advance(1);
         } else if key.is_some() && self.run.schedule.done(key) {
             self.run.shared.sleep.notify();
         }
@@ -623,6 +634,7 @@ impl<'r> Worker<'r> {
                 let handler = &mut task.handler;
                 self.context.catching(|| handler.ended(false));
                 task.lost = 0;
+                task.number = self.context.number;
                 return self.run.shared.block(task, watch);
             }
             Outcome::Withdrawn => unreachable!("a withdrawn event does not end"),
@@ -637,6 +649,7 @@ impl<'r> Worker<'r> {
             let handler = &mut task.handler;
             self.context.catching(|| handler.ended(true));
             task.queued = None;
+            task.number = None;
             task.lost = 0;
             self.live.added.add(1);
             self.add(task);
@@ -672,20 +685,19 @@ impl<'r> Worker<'r> {
     fn attempt(&mut self, task: &mut Task, ordered: bool) -> (Outcome, Option<Instant>) {
         let irrevocable = task.is_irrevocable();
         let mode = if irrevocable { Mode::Irrevocable } else { Mode::Update };
+        let standing = Standing::new(ordered, task);
         let mut execution = Execution {
             run: self.run,
             live: self.live,
             hot_spots: &mut self.hot_spots,
             context: &mut self.context,
             task,
-            in_turn: !ordered,
+            standing,
             body_ended: None,
         };
-        if ordered && (irrevocable || !self.run.speculates) {
-            if !self.run.control.turn.wait(execution.task.position) {
-                return (Outcome::Withdrawn, None);
-            }
-            execution.in_turn = true;
+        let turn = &self.run.control.turn;
+        if (irrevocable || !self.run.speculates) && !execution.standing.wait(turn) {
+            return (Outcome::Withdrawn, None);
         }
         loop {
             Additions::enter(&self.run.shared);
@@ -696,16 +708,15 @@ impl<'r> Worker<'r> {
                 // A blocked attempt was aborted, and the abort has been dealt with.
                 execution.context.abort();
             }
-            if execution.in_turn || matches!(outcome, Outcome::Committed | Outcome::Withdrawn) {
+            if execution.standing.in_turn || matches!(outcome, Outcome::Committed | Outcome::Withdrawn) {
                 return (outcome, execution.body_ended);
             }
             // What an event does ahead of its turn, other than reach its end, does not count.
             let handler = &mut execution.task.handler;
             execution.context.catching(|| handler.aborted());
-            if !self.run.control.turn.wait(execution.task.position) {
+            if !execution.standing.wait(turn) {
                 return (Outcome::Withdrawn, None);
             }
-            execution.in_turn = true;
         }
     }
 

@@ -30,7 +30,13 @@ impl Participant for Silent {
 fn event(n: u64, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
     // A variable, so that an attempt that is lost does not count.
     let repeats = TVar::new(0);
+    let mut seen = None;
     move |ev| {
+        let chance = (ev.number(), ev.random());
+        // One that runs again is a new event.
+        if n % 64 != 45 {
+            assert_eq!(*seen.get_or_insert(chance), chance, "an attempt has another number");
+        }
         let cell = &cells[(n * 7 % 16) as usize];
         let value = cell.get(ev)?;
         cell.set(ev, value + n)?;

@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use optimist_dispatcher::{Config, Event, EventResult, Kind, Order, Output, TVar, TransactionQueue, outln};
+use optimist_dispatcher::{Config, Event, EventResult, Kind, OnError, Order, Output, TVar, TransactionQueue, outln};
 use proptest::prelude::*;
 
 /// One step of an event of a random program.
@@ -18,6 +19,10 @@ enum Step {
     Add(usize),
     /// Fails if the cell is divisible by five; the failure is caught and what it guards undone.
     Guarded(usize, usize),
+    /// Fails if the cell is divisible by seven.
+    Fail(usize),
+    /// Runs again afterwards, if the cell is divisible by four.
+    Again(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -26,11 +31,16 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4_usize).prop_map(Step::Print),
         1 => (0..4_usize).prop_map(Step::Add),
         1 => (0..4_usize, 0..4_usize).prop_map(|(a, b)| Step::Guarded(a, b)),
+        1 => (0..4_usize).prop_map(Step::Fail),
+        1 => (0..4_usize).prop_map(Step::Again),
     ]
 }
 
 fn event(steps: Arc<[Step]>, from: usize, cells: Arc<[TVar<u64>]>) -> impl FnMut(&mut Event<'_>) -> EventResult + Send {
+    let runs = Arc::new(AtomicU32::new(0));
     move |ev| {
+        // Counted by those that commit, so that it does not go on for ever.
+        let once = runs.load(Ordering::Relaxed) == 0;
         for (index, step) in steps.iter().enumerate().skip(from) {
             match *step {
                 Step::Combine(a, b, c) => {
@@ -53,34 +63,53 @@ fn event(steps: Arc<[Step]>, from: usize, cells: Arc<[TVar<u64>]>) -> impl FnMut
                         if cells[a].get(ev)? % 5 == 0 { ev.fail("five") } else { Ok(()) }
                     })?;
                 }
+                Step::Fail(a) => {
+                    if cells[a].get(ev)? % 7 == 0 {
+                        return ev.fail("seven");
+                    }
+                }
+                Step::Again(a) => {
+                    if once && cells[a].get(ev)? % 4 == 0 {
+                        let runs = runs.clone();
+                        ev.on_commit(move || runs.store(1, Ordering::Relaxed));
+                        ev.again();
+                    }
+                }
             }
         }
         Ok(())
     }
 }
 
-fn run(program: &[Arc<[Step]>], threads: usize, protocol: Kind) -> (String, Vec<u64>, u64) {
+/// What the program printed, the cells in the end, how many events committed and how many failed.
+type Outcome = (String, Vec<u64>, u64, u64);
+
+fn run(program: &[Arc<[Step]>], threads: usize, protocol: Kind) -> Outcome {
     let (stdout, printed) = Output::memory("printed");
-    let config = Config { threads, protocol: Some(protocol), order: Order::Ordered, stdout, ..Config::default() };
+    let (order, on_error) = (Order::Ordered, OnError::Collect);
+    let config = Config { threads, protocol: Some(protocol), order, on_error, stdout, ..Config::default() };
     let queue = TransactionQueue::new(config);
     let cells: Arc<[TVar<u64>]> = (1..=4).map(TVar::new).collect();
     for steps in program {
         queue.add(event(steps.clone(), 0, cells.clone()));
     }
     let report = queue.run().unwrap();
-    (printed.text(), cells.iter().map(TVar::load).collect(), report.counters.commits)
+    (printed.text(), cells.iter().map(TVar::load).collect(), report.counters.commits, report.counters.failures)
 }
 
 /// The same without transactions, threads or queue.
-fn sequentially(program: &[Arc<[Step]>]) -> (String, Vec<u64>, u64) {
-    let (mut text, mut cells, mut number) = (String::new(), vec![1, 2, 3, 4_u64], 0_u64);
-    let mut queue: VecDeque<(Arc<[Step]>, usize)> = program.iter().map(|steps| (steps.clone(), 0)).collect();
-    while let Some((steps, from)) = queue.pop_front() {
+fn sequentially(program: &[Arc<[Step]>]) -> Outcome {
+    let (mut text, mut cells, mut commits, mut failures) = (String::new(), vec![1, 2, 3, 4_u64], 0, 0);
+    let mut queue: VecDeque<(Arc<[Step]>, usize, bool)> =
+        program.iter().map(|steps| (steps.clone(), 0, true)).collect();
+    while let Some((steps, from, once)) = queue.pop_front() {
+        let before = (text.len(), cells.clone(), queue.len());
+        let (mut failed, mut again) = (false, false);
         for (index, step) in steps.iter().enumerate().skip(from) {
             match *step {
                 Step::Combine(a, b, c) => cells[a] = cells[b].wrapping_add(cells[c]).wrapping_mul(3),
-                Step::Print(a) => text += &format!("{number} {}\n", cells[a]),
-                Step::Add(a) if cells[a] % 2 == 1 => queue.push_back((steps.clone(), index + 1)),
+                Step::Print(a) => text += &format!("{} {}\n", commits + failures, cells[a]),
+                Step::Add(a) if cells[a] % 2 == 1 => queue.push_back((steps.clone(), index + 1, true)),
                 Step::Add(_) => {}
                 Step::Guarded(a, b) => {
                     cells[b] ^= 1;
@@ -90,11 +119,27 @@ fn sequentially(program: &[Arc<[Step]>]) -> (String, Vec<u64>, u64) {
                         text += "guarded\n";
                     }
                 }
+                Step::Fail(a) if cells[a].is_multiple_of(7) => {
+                    failed = true;
+                    break;
+                }
+                Step::Fail(_) => {}
+                Step::Again(a) => again |= once && cells[a].is_multiple_of(4),
             }
         }
-        number += 1;
+        if failed {
+            failures += 1;
+            text.truncate(before.0);
+            cells = before.1;
+            queue.truncate(before.2);
+        } else {
+            commits += 1;
+            if again {
+                queue.push_back((steps, from, false));
+            }
+        }
     }
-    (text, cells, number)
+    (text, cells, commits, failures)
 }
 
 fn programs() -> u32 {
@@ -107,7 +152,10 @@ proptest! {
     #[test]
     fn random_programs_give_the_sequential_output(
         program in prop::collection::vec(prop::collection::vec(step(), 1..8).prop_map(Arc::from), 1..30),
+        times in prop_oneof![Just(1), 2..20_usize],
     ) {
+        // Long enough for batches to form, now and then.
+        let program: Vec<Arc<[Step]>> = program.iter().cycle().take(program.len() * times).cloned().collect();
         let expected = sequentially(&program);
         prop_assert_eq!(&run(&program, 1, Kind::GlobalLock), &expected);
         for protocol in [Kind::Tl2, Kind::Norec, Kind::Mvcc, Kind::Eager] {

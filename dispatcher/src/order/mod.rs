@@ -22,7 +22,7 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crate::record::{Entry, Origin};
 use crate::task::Task;
 
-pub(crate) use ordered::Turn;
+pub(crate) use ordered::{Standing, Turn};
 
 /// In which order a queue's events run.
 ///
