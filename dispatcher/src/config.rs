@@ -46,7 +46,7 @@ pub struct Config {
     pub collisions: u32,
     /// How many tiny events may be committed together by one transaction; 1 for each by itself. They are taken apart again when they are in the
     /// way of others. An event must wait for another by [`retry`](optimist_stm::Tx::retry) alone, never for a lock or a channel: the other may
-    /// stand behind it in the batch. Applies to [`Order::Free`] and [`Order::Fifo`].
+    /// stand behind it in the batch. Applies to [`Order::Free`], [`Order::Fifo`] and, where events run ahead of their turn, [`Order::Ordered`].
     pub batch: u32,
     /// Records the runs of the queue, or replays them. To be set before the first event is added.
     pub recording: Option<Recording>,

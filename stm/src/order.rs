@@ -7,6 +7,7 @@
 //! 3. The work is cut into *epochs*, each either speculative, on all threads, or one by one, on the thread that has just committed the
 //!    last position, while the others sleep. Each is timed, and the next one is of the kind that took less time for a position. So
 //!    conflicts are not asked about but what they cost, and so do bodies count that are too short to be handed to another processor.
+//!    An epoch that nobody has joined in time says nothing; it is followed by another of its kind.
 //! 4. While one by one is faster, speculation is tried for a few positions now and then, ever less often. While speculation is faster
 //!    nothing is tried: it is compared with the last time measured.
 //! 5. The first epoch runs one by one, before any thread is started. If what is left would take no longer than starting threads, none is.
@@ -144,6 +145,8 @@ pub fn in_order<R: Send>(
 const BASELINE: u64 = 16;
 /// How many positions a first speculative epoch has, and one that is a trial.
 const TRIAL: u64 = 24;
+/// How many positions of an epoch must have been run by several threads for it to say anything.
+const TELLING: u64 = 8;
 /// How many positions an epoch has at most, so that a change is noticed.
 const LONGEST: u64 = 1024;
 /// How many positions run one by one between two trials, at first and at most.
@@ -185,13 +188,15 @@ impl Plan {
 
     /// Decides on the next epoch. The present one is over.
     fn advance(&mut self, now: Instant) {
-        if let Some(begun) = self.begun {
+        let telling = self.way == Way::OneByOne || self.timed >= TELLING;
+        if telling && let Some(begun) = self.begun {
             self.measure(self.way, self.timed, now - begun);
         }
         let [alone, ahead] = self.cost;
         (self.way, self.length) = match self.way {
             // The first epoch has been one by one, or the rest is over: a trial.
             Way::OneByOne => (Way::Speculative, TRIAL),
+            Way::Speculative if !telling => (Way::Speculative, self.length),
             Way::Speculative if ahead <= alone * HYSTERESIS => {
                 self.rest = 0;
                 (Way::Speculative, (self.length * 2).min(LONGEST))
@@ -249,8 +254,7 @@ impl<F> Run<F> {
                 let position = self.next.fetch_add(1, Ordering::Relaxed);
                 if position < end {
                     if !*opener && self.untimed.load(Ordering::Relaxed) {
-                        self.untimed.store(false, Ordering::Relaxed);
-                        self.plan.lock().begin(Instant::now(), end - position);
+                        self.join(end, position);
                     }
                     return Some(position);
                 }
@@ -263,6 +267,16 @@ impl<F> Run<F> {
             if self.end.load(Ordering::Relaxed) == end && !self.is_over(end) {
                 self.changed.wait(&mut plan);
             }
+        }
+    }
+
+    /// Another than the opener has come to the epoch that ends at `end`: from here on it is timed.
+    #[cold]
+    fn join(&self, end: u64, position: u64) {
+        let mut plan = self.plan.lock();
+        // Relaxed: all are changed under the lock.
+        if self.end.load(Ordering::Relaxed) == end && self.untimed.swap(false, Ordering::Relaxed) {
+            plan.begin(Instant::now(), end - position);
         }
     }
 }
@@ -306,6 +320,10 @@ impl<'a, R: Send, F: Fn(&mut Tx<'_, Ordered>, u64) -> Result<R> + Sync> Worker<'
                 self.run.next.store(self.run.count, Ordering::Relaxed);
                 self.run.changed.notify_all();
                 return;
+            }
+            // Nobody has joined. Relaxed: as in `join`.
+            if plan.way == Way::Speculative && self.run.untimed.load(Ordering::Relaxed) {
+                plan.timed = 0;
             }
             plan.advance(Instant::now());
             plan.length = plan.length.min(self.run.count - at);
