@@ -80,14 +80,14 @@ impl ChildQueue {
     /// Adds an event with options.
     #[track_caller]
     pub fn add_with(&self, options: Options, event: impl FnMut(&mut Event<'_>) -> EventResult + Send + 'static) {
-        self.add_handler(options, Box::new(event));
+        self.add_handler(options, event);
     }
 
     /// Adds a handler of one's own.
     #[track_caller]
-    pub fn add_handler(&self, options: Options, handler: Box<dyn Handler>) {
+    pub fn add_handler(&self, options: Options, handler: impl Handler + 'static) {
         let after = options.after;
-        self.push(Task::boxed(handler, Location::caller(), options), after);
+        self.push(Task::with(handler, Location::caller(), options), after);
     }
 
     /// Adds an event to the parent queue as soon as none of this one's is left; at once if that is so already. Within an event, that is looked at

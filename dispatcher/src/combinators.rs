@@ -40,7 +40,7 @@ impl TransactionQueue {
         I: IntoIterator<IntoIter: Send + 'static, Item: Send + 'static>,
     {
         let items = items.into_iter().peekable();
-        self.add_handler(Options::new(), Box::new(Generator { items, current: None, step }));
+        self.add_handler(Options::new(), Generator { items, current: None, step });
     }
 
     /// Adds an event for each item, all independent of each other. Items are taken from the iterator as the run proceeds, so that a long
@@ -52,7 +52,7 @@ impl TransactionQueue {
     {
         let items = items.into_iter().peekable();
         let feed = Feed { items, batch: None, event: Arc::new(event), site: Location::caller() };
-        self.add_handler(Options::new(), Box::new(feed));
+        self.add_handler(Options::new(), feed);
     }
 
     /// Runs the queue with an event for each item, and returns what they computed, in the order of the items.

@@ -355,9 +355,9 @@ impl<'a> Event<'a> {
 
     /// Adds a handler of one's own.
     #[track_caller]
-    pub fn add_handler(&mut self, options: Options, handler: Box<dyn Handler>) {
+    pub fn add_handler(&mut self, options: Options, handler: impl Handler + 'static) {
         let after = options.after;
-        Additions::push(Task::boxed(handler, Location::caller(), options), after);
+        Additions::push(Task::with(handler, Location::caller(), options), after);
     }
 
     /// Runs this same event again, as a new one, after it has committed. Allocates nothing, unlike [`add`](Self::add).

@@ -155,9 +155,9 @@ impl TransactionQueue {
 
     /// Adds a handler of one's own.
     #[track_caller]
-    pub fn add_handler(&self, options: Options, handler: Box<dyn Handler>) {
+    pub fn add_handler(&self, options: Options, handler: impl Handler + 'static) {
         let after = options.after;
-        self.push(Task::boxed(handler, Location::caller(), options), after);
+        self.push(Task::with(handler, Location::caller(), options), after);
     }
 
     pub(crate) fn push(&self, task: Task, after: Option<Duration>) {

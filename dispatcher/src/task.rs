@@ -167,31 +167,6 @@ impl DerefMut for Task {
     }
 }
 
-/// A handler that was boxed already.
-struct Boxed(Box<dyn Handler>);
-
-impl Handler for Boxed {
-    fn run(&mut self, event: &mut Event<'_>) -> EventResult {
-        self.0.run(event)
-    }
-
-    fn joins(&self) -> bool {
-        self.0.joins()
-    }
-
-    fn aborted(&mut self) {
-        self.0.aborted();
-    }
-
-    fn failed(&mut self) {
-        self.0.failed();
-    }
-
-    fn ended(&mut self, committed: bool) {
-        self.0.ended(committed);
-    }
-}
-
 impl Task {
     #[inline]
     pub(crate) fn new(handler: impl Handler + 'static, site: &'static Location<'static>) -> Self {
@@ -201,10 +176,6 @@ impl Task {
     pub(crate) fn with(handler: impl Handler + 'static, site: &'static Location<'static>, options: Options) -> Self {
         let options = if options.is_plain() { None } else { Some(Box::new(options)) };
         Task::made(handler, site, options, sample())
-    }
-
-    pub(crate) fn boxed(handler: Box<dyn Handler>, site: &'static Location<'static>, options: Options) -> Self {
-        Task::with(Boxed(handler), site, options)
     }
 
     #[inline(always)]

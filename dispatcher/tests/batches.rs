@@ -176,7 +176,7 @@ fn who_does_not_agree_is_not_in_a_batch() {
     let (queue, _) = queue(2, 16);
     let ended = Arc::new(AtomicU64::new(0));
     for _ in 0..2_000 {
-        queue.add_handler(Options::new(), Box::new(Alone(ended.clone(), false)));
+        queue.add_handler(Options::new(), Alone(ended.clone(), false));
         queue.add_named("named", |_| Ok(()));
     }
     let report = queue.run().unwrap();

@@ -3,6 +3,9 @@
 //! All records of one input share a header, the list of the columns' names. Columns have kinds, so that a number is a number in every
 //! record; a field that is not of its column's kind is an error of that record alone. An empty field is `none` in a column of numbers.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::builtins::access::Make;
 use crate::heap::{Kind, Root};
 use crate::interpreter::Worker;
@@ -111,52 +114,125 @@ impl RecordHeader {
     pub fn columns(&self) -> &[(String, ColumnKind)] {
         &self.columns
     }
+}
 
-    /// Checks a record without making it.
+/// Records that have been read and not been made: their fields, checked and converted, in one piece of memory.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    header: Arc<RecordHeader>,
+    fields: Vec<Field>,
+    /// The fields that are text, and integers that do not fit a word.
+    text: String,
+}
+
+/// A field of a row. Ranges are of the rows' text.
+#[derive(Clone, Debug)]
+enum Field {
+    Missing,
+    Integer(i64),
+    Large(Range<u32>),
+    Float(f64),
+    Text(Range<u32>),
+}
+
+impl Rows {
+    /// No rows, of records with this header.
+    #[must_use]
+    pub fn new(header: &Arc<RecordHeader>) -> Rows {
+        Rows { header: header.clone(), fields: Vec::new(), text: String::new() }
+    }
+
+    /// The header.
+    #[must_use]
+    pub fn header(&self) -> &Arc<RecordHeader> {
+        &self.header
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.fields.len() / self.header.columns.len().max(1)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Appends a record, unless something is wrong with it.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn check<'a>(&self, fields: impl ExactSizeIterator<Item = &'a str>) -> Result<(), RecordError> {
-        if fields.len() != self.columns.len() {
-            return Err(RecordError::Length { wanted: self.columns.len(), got: fields.len() });
+    ///
+    /// # Panics
+    /// If there are four gigabytes of text.
+    pub fn push<'a>(&mut self, fields: impl Iterator<Item = &'a str> + Clone) -> Result<(), RecordError> {
+        let (wanted, got) = (self.header.columns.len(), fields.clone().count());
+        if wanted != got {
+            return Err(RecordError::Length { wanted, got });
         }
-        for (field, (name, kind)) in fields.zip(&self.columns) {
-            let fits = match kind {
-                ColumnKind::Text => true,
-                _ if field.is_empty() => true,
-                ColumnKind::Integer => field.parse::<Int>().is_ok(),
-                ColumnKind::Float => parse_float(field).is_some(),
-            };
-            if !fits {
-                return Err(RecordError::Field { column: name.clone(), kind: *kind, got: field.to_owned() });
+        let before = (self.fields.len(), self.text.len());
+        for (index, field) in fields.enumerate() {
+            match self.read(self.header.columns[index].1, field) {
+                Some(field) => self.fields.push(field),
+                None => {
+                    self.fields.truncate(before.0);
+                    self.text.truncate(before.1);
+                    let (column, kind) = self.header.columns[index].clone();
+                    return Err(RecordError::Field { column, kind, got: field.to_owned() });
+                }
             }
         }
         Ok(())
     }
 
-    /// Makes a record. Within an event, so that the record goes when the event does.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn make<'a>(
-        &self,
-        worker: &mut Worker,
-        fields: impl ExactSizeIterator<Item = &'a str> + Clone,
-    ) -> Result<Value, RecordError> {
-        self.check(fields.clone())?;
-        let heap = &mut worker.mutator;
-        let record = heap.allocate(Kind::Record, 0, 1 + self.columns.len());
-        record.init(0, self.names.value());
-        for (i, (field, (_, kind))) in fields.zip(&self.columns).enumerate() {
-            let value = match kind {
-                ColumnKind::Text => heap.make_text(field),
-                _ if field.is_empty() => Value::NONE,
-                ColumnKind::Integer => field.parse::<Int>().map_or(Value::NONE, |int| heap.make_int(&int)),
-                ColumnKind::Float => parse_float(field).map_or(Value::NONE, |float| heap.make_float(float)),
-            };
-            record.init(1 + i, value);
+    /// A field of a column of this kind, unless it is of another.
+    fn read(&mut self, kind: ColumnKind, field: &str) -> Option<Field> {
+        if field.is_empty() && kind != ColumnKind::Text {
+            return Some(Field::Missing);
         }
-        Ok(record.value())
+        match kind {
+            ColumnKind::Integer => match field.parse() {
+                Ok(small) => Some(Field::Integer(small)),
+                Err(_) => field.parse::<Int>().ok().map(|_| Field::Large(self.keep(field))),
+            },
+            ColumnKind::Float => parse_float(field).map(Field::Float),
+            ColumnKind::Text => Some(Field::Text(self.keep(field))),
+        }
+    }
+
+    fn keep(&mut self, text: &str) -> Range<u32> {
+        let end = |text: &str| u32::try_from(text.len()).expect("less than four gigabytes of text");
+        let start = end(&self.text);
+        self.text.push_str(text);
+        start..end(&self.text)
+    }
+
+    fn kept(&self, range: &Range<u32>) -> &str {
+        &self.text[range.start as usize..range.end as usize]
+    }
+
+    /// Makes the record of a row. Within an event, so that the record goes when the event does.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn make(&self, worker: &mut Worker, row: usize) -> Value {
+        let width = self.header.columns.len();
+        let heap = &mut worker.mutator;
+        let record = heap.allocate(Kind::Record, 0, 1 + width);
+        record.init(0, self.header.names.value());
+        for (index, field) in self.fields[row * width..(row + 1) * width].iter().enumerate() {
+            let value = match field {
+                Field::Missing => Value::NONE,
+                Field::Integer(small) => heap.make_int(&Int::Small(*small)),
+                Field::Large(digits) => self.kept(digits).parse::<Int>().map_or(Value::NONE, |int| heap.make_int(&int)),
+                Field::Float(float) => heap.make_float(*float),
+                Field::Text(text) => heap.make_text(self.kept(text)),
+            };
+            record.init(1 + index, value);
+        }
+        record.value()
     }
 }
 

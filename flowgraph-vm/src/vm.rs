@@ -51,7 +51,7 @@ pub use crate::interpreter::context::{
     Collected, Condition, EffectMark, EventContext, EventSource, Input, QueuedCall, Refusal,
 };
 pub use crate::interpreter::{Interruption, Limits, Outcome, Worker};
-pub use crate::record::{ColumnKind, RecordError, RecordHeader};
+pub use crate::record::{ColumnKind, RecordError, RecordHeader, Rows};
 
 use crate::barrier::{self, Any, Attempt, Interrupt, Protocol};
 use crate::builtins::access::{Access, Make, elements};

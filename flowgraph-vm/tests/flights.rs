@@ -1,10 +1,11 @@
 //! The flights of the example, every record an event, on several threads and under every protocol.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use optimist_flowgraph::barrier::Protocol;
-use optimist_flowgraph::vm::{Collected, ColumnKind, Interruption, RecordHeader, Vm, VmConfig};
+use optimist_flowgraph::vm::{Collected, ColumnKind, Interruption, RecordHeader, Rows, Vm, VmConfig};
 use optimist_flowgraph::{Source, compile};
 use optimist_stm::attempt::Mode;
 use optimist_stm::protocol::{Kind, Shipped};
@@ -30,20 +31,27 @@ fn run<P: Protocol + Shipped>(csv: &str, threads: usize) -> String {
     vm.initialise(&mut worker, &mut Collected::default()).expect("no failure");
     let (names, records) = records(csv);
     let columns = names.iter().zip(&records[0]).map(|(name, field)| ((*name).to_owned(), ColumnKind::of_field(field)));
-    let header = RecordHeader::new(&vm, &mut worker, columns.collect());
+    let mut rows = Rows::new(&Arc::new(RecordHeader::new(&vm, &mut worker, columns.collect())));
+    for fields in &records {
+        rows.push(fields.iter().copied()).expect("a right record");
+    }
     let record = vm.function("record").expect("a handler");
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 let mut worker = vm.worker();
-                while let Some(fields) = records.get(next.fetch_add(1, Relaxed)) {
+                loop {
+                    let index = next.fetch_add(1, Relaxed);
+                    if index >= rows.len() {
+                        break;
+                    }
                     let done: Result<(), Interruption> = execute_with::<P, _, _>(Mode::Update, |tx| {
                         if worker.is_in_event() {
                             worker.end(false);
                         }
                         worker.begin();
-                        let row = header.make(&mut worker, fields.iter().copied()).expect("a right record");
+                        let row = rows.make(&mut worker, index);
                         match vm.call::<P>(tx, &mut worker, record, &[row], &mut Collected::default()) {
                             Ok(_) => Ok(()),
                             Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
@@ -132,9 +140,12 @@ fn a_broken_record_says_what_was_expected() {
     let vm = Vm::new(program, VmConfig::default()).expect("a small program");
     let mut worker = vm.worker();
     let columns = vec![("delay".to_owned(), ColumnKind::Integer), ("origin".to_owned(), ColumnKind::Text)];
-    let header = RecordHeader::new(&vm, &mut worker, columns);
-    let wrong = |fields: &[&str]| header.check(fields.iter().copied()).expect_err("it is broken").to_string();
+    let mut rows = Rows::new(&Arc::new(RecordHeader::new(&vm, &mut worker, columns)));
+    let mut wrong = |fields: &[&str]| rows.push(fields.iter().copied()).expect_err("it is broken").to_string();
     assert_eq!(wrong(&["x1", "SAN"]), "expected an integer in the column `delay`, found `x1`");
     assert_eq!(wrong(&["1"]), "expected 2 fields, found 1");
-    assert!(header.check(["", "SAN"].into_iter()).is_ok());
+    assert_eq!(wrong(&["1", "SAN", ""]), "expected 2 fields, found 3");
+    assert!(rows.is_empty(), "a broken record leaves nothing behind");
+    assert!(rows.push(["", "SAN"].into_iter()).is_ok());
+    assert_eq!(rows.len(), 1);
 }

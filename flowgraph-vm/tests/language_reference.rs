@@ -14,7 +14,7 @@ use optimist_flowgraph::flowgraph::op::{Notation, Op};
 use optimist_flowgraph::flowgraph::program::{Program, ProgramKind, VarId};
 use optimist_flowgraph::model::cleanup::cleanup;
 use optimist_flowgraph::model::{Limits, specialize};
-use optimist_flowgraph::vm::{Collected, ColumnKind, RecordHeader, Vm, VmConfig};
+use optimist_flowgraph::vm::{Collected, ColumnKind, RecordHeader, Rows, Vm, VmConfig};
 use optimist_flowgraph::{Literal, Source, check, compile, fmt};
 
 fn page() -> PathBuf {
@@ -98,14 +98,17 @@ fn run_events(program: Program, records: Option<&str>, context: &mut Collected) 
     if let Some(records) = records {
         let mut lines = records.lines();
         let names: Vec<String> = lines.next().expect("a header").split(',').map(str::to_owned).collect();
-        let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+        let read: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
         let columns =
-            names.into_iter().zip(&rows[0]).map(|(name, field)| (name, ColumnKind::of_field(field))).collect();
-        let header = RecordHeader::new(&vm, &mut worker, columns);
+            names.into_iter().zip(&read[0]).map(|(name, field)| (name, ColumnKind::of_field(field))).collect();
+        let mut rows = Rows::new(&Arc::new(RecordHeader::new(&vm, &mut worker, columns)));
+        for row in read {
+            rows.push(row.into_iter()).expect("a good record");
+        }
         let handler = vm.function("record").expect("a handler of records");
-        for row in rows {
+        for row in 0..rows.len() {
             worker.begin();
-            let record = header.make(&mut worker, row.into_iter()).expect("a good record");
+            let record = rows.make(&mut worker, row);
             let record = worker.root(record);
             worker.end(true);
             vm.run_event(&mut worker, handler, &[record], context)?;

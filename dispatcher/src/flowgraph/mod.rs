@@ -20,8 +20,8 @@ use optimist_flowgraph::flowgraph::fault::{Fault, RuntimeError};
 use optimist_flowgraph::flowgraph::program::FunctionId;
 use optimist_flowgraph::value::Value;
 use optimist_flowgraph::vm::{
-    Collected, Condition, EffectMark, EventContext, EventSource, Interruption, Outcome, QueuedCall, RecordError,
-    RecordHeader, Refusal, Root, Vm, Worker,
+    Collected, Condition, EffectMark, EventContext, EventSource, Interruption, Outcome, QueuedCall, Refusal, Root,
+    Rows, Vm, Worker,
 };
 use optimist_stm::attempt::Attempt;
 use optimist_stm::protocol::Any;
@@ -71,18 +71,6 @@ impl fmt::Display for ProgramFailure {
 
 impl std::error::Error for ProgramFailure {}
 
-/// A record of an input that is not as its header says.
-#[derive(Debug)]
-pub struct RecordFailure(pub RecordError);
-
-impl fmt::Display for RecordFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for RecordFailure {}
-
 impl Program {
     /// The program that this machine is ready to run. Its log goes to `log`; the files that it names are in `folder`.
     #[must_use]
@@ -110,21 +98,21 @@ impl Program {
 
     /// A function's call as an event.
     #[must_use]
-    pub fn call(&self, function: FunctionId, arguments: Vec<Root>) -> Box<dyn Handler> {
-        Box::new(Call { program: self.clone(), function, arguments: Arguments::Values(arguments) })
+    pub fn call(&self, function: FunctionId, arguments: Vec<Root>) -> impl Handler + use<> {
+        Call { program: self.clone(), function, arguments: Arguments::Values(arguments) }
     }
 
-    /// A function's call with a record as its argument, as an event. The record is made within the event.
-    #[must_use]
-    pub fn record(&self, function: FunctionId, header: &Arc<RecordHeader>, fields: Vec<Box<str>>) -> Box<dyn Handler> {
-        let template = Arc::new(Template { function, arguments: Box::default(), place: 0 });
-        self.item(&template, Item::Record(header.clone(), fields))
+    /// A function's calls with records as their argument, each as an event. Each record is made within its event.
+    pub fn records(&self, function: FunctionId, rows: Rows) -> impl Iterator<Item = impl Handler + use<>> + use<> {
+        let count = rows.len();
+        let rows = Arc::new(CalledWithRows { program: self.clone(), function, rows });
+        (0..count).map(move |row| CallWithRow { rows: rows.clone(), row })
     }
 
     /// A call with something that a source has given, as an event.
-    fn item(&self, template: &Arc<Template>, item: Item) -> Box<dyn Handler> {
+    fn item(&self, template: &Arc<Template>, item: Item) -> impl Handler + use<> {
         let (function, arguments) = (template.function, Arguments::Item(template.clone(), item));
-        Box::new(Call { program: self.clone(), function, arguments })
+        Call { program: self.clone(), function, arguments }
     }
 
     /// Queues a call as an event. The events of the program's sources go to the same queue.
@@ -195,7 +183,6 @@ struct Template {
 
 /// Something that a source has given. It becomes a value within the event.
 enum Item {
-    Record(Arc<RecordHeader>, Vec<Box<str>>),
     Connection(u32),
     Text(String),
     Bytes(Vec<u8>),
@@ -208,12 +195,11 @@ impl Template {
 }
 
 impl Item {
-    fn make(&self, worker: &mut Worker) -> Result<Value, RecordError> {
+    fn make(&self, worker: &mut Worker) -> Value {
         match self {
-            Item::Record(header, fields) => header.make(worker, fields.iter().map(|field| &**field)),
-            Item::Connection(id) => Ok(Value::connection(*id)),
-            Item::Text(text) => Ok(worker.text(text)),
-            Item::Bytes(bytes) => Ok(worker.bytes(bytes)),
+            Item::Connection(id) => Value::connection(*id),
+            Item::Text(text) => worker.text(text),
+            Item::Bytes(bytes) => worker.bytes(bytes),
         }
     }
 }
@@ -252,7 +238,7 @@ impl Program {
     fn handle(&self, event: &mut Event<'_>, template: &Template, item: Item) -> EventResult {
         with_worker(self, |worker| {
             self.join(worker, event);
-            let arguments = template.with(worker, &item)?;
+            let arguments = template.with(worker, &item);
             self.execute(worker, event, template.function, &arguments).map(drop)
         })
     }
@@ -326,11 +312,43 @@ impl Program {
 
 impl Template {
     /// The arguments, with the item in its place.
-    fn with(&self, worker: &mut Worker, item: &Item) -> EventResult<Vec<Value>> {
-        let item = item.make(worker).map_err(|error| Interrupt::Error(Box::new(RecordFailure(error)) as _))?;
+    fn with(&self, worker: &mut Worker, item: &Item) -> Vec<Value> {
+        let item = item.make(worker);
         let mut arguments: Vec<Value> = self.arguments.iter().map(Root::value).collect();
         arguments.insert(self.place, item);
-        Ok(arguments)
+        arguments
+    }
+}
+
+/// Rows, each the argument of a call.
+struct CalledWithRows {
+    program: Program,
+    function: FunctionId,
+    rows: Rows,
+}
+
+/// The call with one of them.
+struct CallWithRow {
+    rows: Arc<CalledWithRows>,
+    row: usize,
+}
+
+impl Handler for CallWithRow {
+    fn run(&mut self, event: &mut Event<'_>) -> EventResult {
+        let CalledWithRows { program, function, rows } = &*self.rows;
+        with_worker(program, |worker| {
+            worker.begin();
+            let record = rows.make(worker, self.row);
+            program.execute(worker, event, *function, &[record]).map(drop)
+        })
+    }
+
+    fn aborted(&mut self) {
+        end(&self.rows.program, false);
+    }
+
+    fn ended(&mut self, committed: bool) {
+        end(&self.rows.program, committed);
     }
 }
 
@@ -340,7 +358,7 @@ impl Handler for Call {
             worker.begin();
             let arguments = match &self.arguments {
                 Arguments::Values(roots) => roots.iter().map(Root::value).collect(),
-                Arguments::Item(template, item) => template.with(worker, item)?,
+                Arguments::Item(template, item) => template.with(worker, item),
             };
             self.program.execute(worker, event, self.function, &arguments).map(drop)
         })
@@ -393,7 +411,7 @@ impl EventContext for Effects<'_> {
     fn add(&mut self, call: QueuedCall) -> Result<(), Fault> {
         let QueuedCall { function, arguments, delay, .. } = call;
         let handler = self.program.call(function, arguments);
-        Additions::push(Task::boxed(handler, Location::caller(), Options::new()), delay);
+        Additions::push(Task::with(handler, Location::caller(), Options::new()), delay);
         Ok(())
     }
 

@@ -255,12 +255,12 @@ impl Session for Stream {
             }
             Ended::Blocked => Next::Blocked(None),
             Ended::Failed(failure) => {
-                self.queue.add_handler(Options::new(), Box::new(Failed(Some(failure))));
+                self.queue.add_handler(Options::new(), Failed(Some(failure)));
                 self.rest.clear();
                 Next::Close
             }
             Ended::Panicked(message) => {
-                self.queue.add_handler(Options::new(), Box::new(Failed(Some(message.into()))));
+                self.queue.add_handler(Options::new(), Failed(Some(message.into())));
                 self.rest.clear();
                 Next::Close
             }
@@ -270,7 +270,7 @@ impl Session for Stream {
     fn closed(&mut self, _io: &mut Io<'_>, _error: Option<&std::io::Error>) {
         let rest = std::mem::take(&mut self.rest);
         let over = Over { program: self.program.clone(), id: self.id, peer: self.peer.clone(), rest };
-        self.queue.add_handler(Options::new(), Box::new(over));
+        self.queue.add_handler(Options::new(), over);
     }
 }
 
@@ -324,7 +324,7 @@ impl Program {
     /// Queues a call that needs no item, within an event.
     fn queue_now(&self, call: &Template) {
         Additions::push(
-            Task::boxed(
+            Task::with(
                 self.call(call.function, call.arguments.to_vec()),
                 std::panic::Location::caller(),
                 Options::new(),

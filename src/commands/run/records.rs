@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use optimist::dispatcher::flowgraph::Program;
 use optimist::dispatcher::{Options, TransactionQueue};
 use optimist::flowgraph::flowgraph::program::FunctionId;
-use optimist::flowgraph::vm::{ColumnKind, RecordHeader, Worker};
+use optimist::flowgraph::vm::{ColumnKind, RecordHeader, Rows, Worker};
 
 use crate::commands::{Failure, reason};
 
@@ -19,6 +19,8 @@ use crate::commands::{Failure, reason};
 pub(super) struct Records {
     name: String,
     bytes: u64,
+    /// There is always more to read until the end, unlike in a pipe.
+    ready: bool,
     reader: Reader<File>,
     columns: Vec<String>,
 }
@@ -27,7 +29,10 @@ pub(super) struct Records {
 const SAMPLE: usize = 256;
 
 /// So many records may be queued before the reader waits for them to be executed.
-const AHEAD: usize = 8192;
+const AHEAD: usize = 4096;
+
+/// So many records are queued together, where that makes none of them wait.
+const TOGETHER: usize = 64;
 
 /// The reader looks how many are queued after so many.
 const STEP: usize = 256;
@@ -40,7 +45,7 @@ impl Records {
     pub(super) fn open(name: &str) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::Message(format!("cannot read `{name}`: {}", reason(&error)));
         let file = File::open(name).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
+        let metadata = file.metadata().map_err(failed)?;
         let mut reader = ReaderBuilder::new().flexible(true).from_reader(file);
         let header =
             reader.headers().map_err(|error| Failure::Message(format!("cannot read `{name}`: {}", plain(&error))))?;
@@ -48,7 +53,7 @@ impl Records {
         if columns.is_empty() {
             return Err(Failure::Message(format!("`{name}` is empty: expected a first line with the columns' names")));
         }
-        Ok(Records { name: name.to_owned(), bytes, reader, columns })
+        Ok(Records { name: name.to_owned(), bytes: metadata.len(), ready: metadata.is_file(), reader, columns })
     }
 
     /// Queues an event for each record while `run` executes them. Says whether records were broken; those are reported and left out.
@@ -72,7 +77,9 @@ impl Records {
             scope.spawn(move || {
                 // The run ends once the hold is gone and the queue is empty.
                 let _hold = hold;
-                let mut feeder = Feeder { program, function, queue, header, name: &self.name, broken };
+                let together = if self.ready { TOGETHER } else { 1 };
+                let rows = Rows::new(&header);
+                let mut feeder = Feeder { program, function, queue, together, rows, name: &self.name, broken };
                 for record in &sample {
                     feeder.add(record);
                 }
@@ -96,6 +103,7 @@ impl Records {
                         break;
                     }
                 }
+                feeder.flush();
                 progress.finish();
             });
             let outcome = run();
@@ -152,23 +160,32 @@ struct Feeder<'a> {
     program: &'a Program,
     function: FunctionId,
     queue: &'a TransactionQueue,
-    header: Arc<RecordHeader>,
+    together: usize,
+    /// What has been read and not been queued.
+    rows: Rows,
     name: &'a str,
     broken: &'a mut bool,
 }
 
 impl Feeder<'_> {
     fn add(&mut self, record: &StringRecord) {
-        let fields: Vec<Box<str>> = record.iter().map(Box::from).collect();
-        if let Err(error) = self.header.check(fields.iter().map(|field| &**field)) {
+        if let Err(error) = self.rows.push(record.iter()) {
             *self.broken = true;
             let (line, number) = record.position().map_or((0, 0), |position| (position.line(), position.record()));
-            let text = fields.join(",");
+            let text = record.iter().collect::<Vec<_>>().join(",");
             let text = text.trim_end();
             eprintln!("error: {error}\n --> {}:{line}: record {number} is left out: {text}", self.name);
-            return;
+        } else if self.rows.len() >= self.together {
+            self.flush();
         }
-        self.queue.add_handler(Options::new(), self.program.record(self.function, &self.header, fields));
+    }
+
+    /// Queues what has been read.
+    fn flush(&mut self) {
+        let next = Rows::new(self.rows.header());
+        for event in self.program.records(self.function, std::mem::replace(&mut self.rows, next)) {
+            self.queue.add_handler(Options::new(), event);
+        }
     }
 
     fn report(&mut self, error: &csv::Error) {
