@@ -446,6 +446,7 @@ impl Counter {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::LazyLock;
 
     use super::*;
 
@@ -475,18 +476,15 @@ mod tests {
         fn spin() {}
     }
 
-    thread_local! {
-        static OWNER: &'static Slot<Scripted> = Box::leak(Box::new(Slot::new(0)));
-    }
+    static OWNER: LazyLock<Slot<Scripted>> = LazyLock::new(|| Slot::new(0));
 
     #[test]
     fn a_wake_up_that_comes_before_its_waiter_is_parked_is_not_lost() {
-        let slot = OWNER.with(|slot| *slot);
         // The owner releases what is waited for, and takes the same again at once, so that it looks as if nothing had happened.
-        MEANWHILE.set(|| OWNER.with(|slot| slot.wake()));
-        assert!(slot.wait_while(|| true), "the waiter slept for as long as it may");
+        MEANWHILE.set(|| OWNER.wake());
+        assert!(OWNER.wait_while(|| true), "the waiter slept for as long as it may");
         // Without a wake-up it sleeps for as long as it may.
         MEANWHILE.set(|| ());
-        assert!(!slot.wait_while(|| true));
+        assert!(!OWNER.wait_while(|| true));
     }
 }
