@@ -56,6 +56,15 @@ fn powers_are_computed() {
 }
 
 #[test]
+fn a_program_of_the_model_checker_runs_again() {
+    let replay = |program: &str| command("check-protocol eager --replay").arg(program).output().expect("it starts");
+    let output = replay("rx wx | rx wx");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("eager `rx wx | rx wx`: ") && text.ends_with(" executions, clean\n"), "{text}");
+    assert_eq!(replay("rx wz").status.code(), Some(2));
+}
+
+#[test]
 fn a_bytecode_interpreter_squares() {
     let square = "bytecode=['mov_a_r0','mov_a_r1','mov_r0_a','decr_a','mov_a_r0','mov_r2_a','add_r1_to_a','mov_a_r2','mov_r0_a','jump_if_a',2,'mov_r2_a','return_a']";
     for tier in ["interp", "pe", "jit", "auto"] {

@@ -723,19 +723,21 @@ impl<A: Atomics> Attempt<A> {
         if !A::CAN_WAIT {
             return Err(Abort::Locked);
         }
+        let other = self.domain.slot(seen.slot());
+        // Before the last look at the header: the attempt that holds the lock has not been counted yet.
+        let ended = other.attempts_ended();
         for _ in 0..SPINS {
             A::spin();
             if header.load(Ordering::Relaxed) != seen.0 {
                 return Ok(());
             }
         }
-        let other = self.domain.slot(seen.slot());
         // Relaxed: a request that is seen late is seen when the next park times out.
         let interrupted = self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed));
         let must_yield = interrupted && self.interruptible;
         let holds_something = self.encumbered || !self.locks.is_empty();
         if must_yield || (holds_something && self.age() > other.age.load(Ordering::Relaxed)) {
-            self.lost_to = Some((seen.slot(), other.ended.load(Ordering::Relaxed)));
+            self.lost_to = Some((seen.slot(), ended));
             return Err(Abort::Locked);
         }
         self.age();

@@ -272,12 +272,24 @@ impl<A: Atomics> Slot<A> {
     }
 
     /// Parks the caller until the transaction in this slot has ended or released something, or `blocked` turns false.
-    pub(crate) fn wait_while(&self, blocked: impl Fn() -> bool) {
+    ///
+    /// It may return although `blocked` still holds: what was to be waited for may have come and gone, and the like of it have come again
+    /// (the owner may have locked the same object at the same place of its next transaction's log). False if it took the whole time limit.
+    pub(crate) fn wait_while(&self, blocked: impl Fn() -> bool) -> bool {
         self.waiters.store(1, Ordering::Relaxed);
         // Pairs with the light fence in `wake`: either the owner sees the waiter, or `blocked` sees what the owner released.
         A::heavy();
-        // The time limit bounds the damage of a wake-up consumed by a waiter that had already left.
-        park(address(&self.waiters), blocked, Some(Duration::from_millis(2)));
+        // Relaxed: `park` asks under the lock that `unpark_all` takes after the word was reset. Whoever finds it reset has been woken
+        // before it was parked, and nobody would wake it again.
+        let still = || self.waiters.load(Ordering::Relaxed) != 0 && blocked();
+        // The time limit bounds the wait for a transaction that ends between looking for waiters and counting its end.
+        park(address(&self.waiters), still, Some(Duration::from_millis(2)))
+    }
+
+    /// How many attempts have ended in this slot.
+    pub(crate) fn attempts_ended(&self) -> u64 {
+        // Relaxed: a count read late is read again before its reader parks.
+        self.ended.load(Ordering::Relaxed) + self.counters.commits.get()
     }
 
     /// Wakes whoever is parked on this slot. Called by the owner after it has released its locks and executed a light fence.
@@ -299,11 +311,12 @@ pub(crate) fn address<T>(value: &T) -> usize {
     std::ptr::from_ref(value).addr()
 }
 
+/// Parks the caller until somebody unparks the address, unless it is not `blocked` any more. False if the time was over before that.
 #[expect(unsafe_code, reason = "parking_lot_core's functions are unsafe because of the address they share")]
-pub(crate) fn park(address: usize, blocked: impl Fn() -> bool, limit: Option<Duration>) {
+pub(crate) fn park(address: usize, blocked: impl Fn() -> bool, limit: Option<Duration>) -> bool {
     // SAFETY: the address is that of a word of ours, so no other user of the parking lot has it; the callbacks neither panic
     // nor park.
-    unsafe {
+    let result = unsafe {
         parking_lot_core::park(
             address,
             blocked,
@@ -311,8 +324,9 @@ pub(crate) fn park(address: usize, blocked: impl Fn() -> bool, limit: Option<Dur
             |_, _| (),
             parking_lot_core::DEFAULT_PARK_TOKEN,
             limit.map(|limit| std::time::Instant::now() + limit),
-        );
-    }
+        )
+    };
+    result != parking_lot_core::ParkResult::TimedOut
 }
 
 #[expect(unsafe_code, reason = "parking_lot_core's functions are unsafe because of the address they share")]
@@ -426,5 +440,51 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    thread_local! {
+        static MEANWHILE: Cell<fn()> = const { Cell::new(|| ()) };
+    }
+
+    /// The machine's atomics, with something that happens while a heavy fence is executed.
+    #[derive(Debug)]
+    struct Scripted;
+
+    impl Atomics for Scripted {
+        type Word = AtomicU64;
+        const CAN_WAIT: bool = true;
+
+        fn fence() {
+            Native::fence();
+        }
+
+        fn light() {}
+
+        fn heavy() {
+            Native::fence();
+            MEANWHILE.get()();
+        }
+
+        fn spin() {}
+    }
+
+    static OWNER: LazyLock<Slot<Scripted>> = LazyLock::new(|| Slot::new(0));
+
+    #[test]
+    fn a_wake_up_that_comes_before_its_waiter_is_parked_is_not_lost() {
+        // The owner releases what is waited for, and takes the same again at once, so that it looks as if nothing had happened.
+        MEANWHILE.set(|| OWNER.wake());
+        assert!(OWNER.wait_while(|| true), "the waiter slept for as long as it may");
+        // Without a wake-up it sleeps for as long as it may.
+        MEANWHILE.set(|| ());
+        assert!(!OWNER.wait_while(|| true));
     }
 }

@@ -379,7 +379,7 @@ fn after_abort<A: Atomics>(tx: &mut Attempt<A>, mode: Mode, reason: Abort, faile
     // Whoever lost to a transaction that is still running would most likely lose to it again.
     if let Some((slot, ended)) = tx.lost_to.take() {
         let other = tx.domain().slot(slot);
-        other.wait_while(|| other.ended.load(Ordering::Relaxed) == ended);
+        other.wait_while(|| other.attempts_ended() == ended);
     }
     mode
 }

@@ -20,13 +20,23 @@ const TASKS: &[Task] = &[
         purpose: "model-check every shipped protocol: [--budget 30m]",
         run: check_protocols,
     },
+    Task { name: "faults", purpose: "a million faults at every step of stm's transactions: [COUNT]", run: faults },
+    Task {
+        name: "overnight",
+        purpose: "the long forms of stm's models, faults, histories and schedules",
+        run: overnight,
+    },
     Task { name: "soak", purpose: "a hundred thousand random programs, and the long memory tests", run: soak },
     Task {
         name: "fuzz",
         purpose: "the fuzz targets: [TARGET…] [--seconds 60] (needs a nightly toolchain and cargo-fuzz)",
         run: fuzz,
     },
-    Task { name: "sanitize", purpose: "thread and address sanitizer over stm's tests", run: sanitize },
+    Task {
+        name: "sanitize",
+        purpose: "sanitizers over stm's tests: [thread] [address] (needs a nightly toolchain with rust-src)",
+        run: sanitize,
+    },
     Task { name: "bench", purpose: "the benchmarks of `benches`", run: bench },
     Task { name: "compare", purpose: "the benchmarks beside the rivals, in a package of their own", run: compare },
 ];
@@ -77,6 +87,25 @@ fn check_protocols(arguments: &[String]) -> bool {
     let mut command = vec!["run", "--release", "--", "check-protocol", "all"];
     command.extend(arguments.iter().map(String::as_str));
     cargo(&command)
+}
+
+/// The tests of stm that need the model checker's crates.
+fn checks(tests: &[&str], environment: &[(&str, &str)]) -> bool {
+    let mut arguments = vec!["test", "--release", "--package", "optimist-stm", "--features", "check"];
+    tests.iter().for_each(|test| arguments.extend(["--test", test]));
+    arguments.extend(["--", "--nocapture"]);
+    run("cargo", &arguments, environment)
+}
+
+fn faults(arguments: &[String]) -> bool {
+    checks(&["faults"], &[("OPTIMIST_FAULTS", arguments.first().map_or("1000000", String::as_str))])
+}
+
+fn overnight(_: &[String]) -> bool {
+    let histories = [("OPTIMIST_HISTORIES", "1000000000"), ("OPTIMIST_SCHEDULES", "100000000")];
+    checks(&["faults"], &[("OPTIMIST_FAULTS", "1000000")])
+        && checks(&["histories"], &histories)
+        && checks(&["loom"], &[("OPTIMIST_CHECK", "long")])
 }
 
 fn soak(_: &[String]) -> bool {
@@ -130,29 +159,30 @@ fn seed(corpus: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-fn current_folder() -> String {
-    std::env::current_dir().map_or_else(|_| ".".to_owned(), |folder| folder.display().to_string())
-}
+/// What the tests are to do under a sanitizer, which takes ten to fifty times as long. Schedules are those of a model checker, which runs its
+/// threads on one: there is nothing for a sanitizer to see.
+const SANITIZED: &[(&str, &str)] =
+    &[("OPTIMIST_HISTORIES", "400000"), ("OPTIMIST_SCHEDULES", "0"), ("OPTIMIST_BODIES", "100000")];
 
-/// Sanitizers are unstable, but their runtimes come with every toolchain, so the stable one is made to use them.
-fn sanitize(_: &[String]) -> bool {
-    let target = "x86_64-unknown-linux-gnu";
-    ["thread", "address"].iter().all(|sanitizer| {
-        // The standard library is the shipped one, without a sanitizer: what it does itself is not watched, and what the test harness does
-        // through it looks unordered.
-        let flags = format!("-Zsanitizer={sanitizer} -Cunsafe-allow-abi-mismatch=sanitizer");
+/// The standard library is compiled for the sanitizer as well, so that it sees all of what orders one thread after another: there is no list
+/// of what it is to overlook.
+fn sanitize(arguments: &[String]) -> bool {
+    let which = match arguments {
+        [] => vec!["thread", "address"],
+        _ => arguments.iter().map(String::as_str).collect(),
+    };
+    which.iter().all(|sanitizer| {
+        let flags = format!("-Zsanitizer={sanitizer}");
         let folder = format!("target/sanitize-{sanitizer}");
-        let arguments = ["test", "--release", "--package", "optimist-stm", "--tests", "--no-fail-fast"];
-        let arguments = [&arguments[..], &["--target", target, "--target-dir", &folder]].concat();
-        let known = format!("suppressions={}/xtask/thread.suppressions", current_folder());
-        let environment = [
-            ("RUSTFLAGS", flags.as_str()),
-            ("RUSTC_BOOTSTRAP", "1"),
-            ("TSAN_OPTIONS", known.as_str()),
+        let common =
+            ["+nightly", "test", "-Zbuild-std", "--target", "x86_64-unknown-linux-gnu", "--target-dir", &folder];
+        let tests = |more: &[&str]| {
+            let arguments = [&common[..], &["--release", "--package", "optimist-stm"], more].concat();
             // The blocks that variables are made in stay for good, which looks like a leak.
-            ("ASAN_OPTIONS", "detect_leaks=0"),
-        ];
-        run("cargo", &arguments, &environment)
+            let ours = [("RUSTFLAGS", flags.as_str()), ("ASAN_OPTIONS", "detect_leaks=0")];
+            run("cargo", &arguments, &[&ours, SANITIZED].concat())
+        };
+        tests(&["--tests"]) && tests(&["--features", "check", "--test", "conformance", "--test", "histories"])
     })
 }
 

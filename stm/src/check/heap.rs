@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Native, Word};
-use crate::attempt::{Attempt, DropWord, Mode, Place};
+use crate::attempt::{Attempt, DropWord, Mode, Place, Savepoint};
 use crate::domain::Domain;
 use crate::header::FRESH;
 use crate::protocol::Protocol;
@@ -248,15 +248,30 @@ impl<A: Atomics, P: Protocol<A>> View<'_, A, P> {
         P::validate(self.tx)
     }
 
+    /// The descriptor of the running attempt.
+    pub(crate) fn descriptor(&mut self) -> &mut Attempt<A> {
+        self.tx
+    }
+
+    /// A position to which the attempt can be rolled back.
+    pub fn savepoint(&mut self) -> Savepoint {
+        P::savepoint(self.tx)
+    }
+
+    /// Undoes what was written since `savepoint`.
+    pub fn roll_back_to(&mut self, savepoint: Savepoint) {
+        P::rollback_to(self.tx, savepoint);
+    }
+
     /// Runs `body`; if it says no, undoes what it wrote.
     ///
     /// # Errors
     /// An abort.
     pub fn nested(&mut self, body: impl FnOnce(&mut Self) -> Result<bool, Abort>) -> Result<bool, Abort> {
-        let savepoint = P::savepoint(self.tx);
+        let savepoint = self.savepoint();
         let keep = body(self)?;
         if !keep {
-            P::rollback_to(self.tx, savepoint);
+            self.roll_back_to(savepoint);
         }
         Ok(keep)
     }

@@ -9,7 +9,8 @@
 //! 3. [`conformance`]: the phenomena, under real threads;
 //! 4. [`schedules`]: longer random programs under random schedules;
 //! 5. [`recorder`]: random transactions on real threads, their [`history`] checked for opacity and strict serializability;
-//! 6. [`proof`]: every fault that can be planted is planted, and must be found.
+//! 6. [`faults`]: aborts, panics, errors and stalls at every step of a body;
+//! 7. [`proof`]: every fault that can be planted is planted, and must be found.
 //!
 //! Whoever writes a protocol calls it from an ordinary test:
 //!
@@ -25,6 +26,7 @@
 
 pub mod conformance;
 pub mod explore;
+pub mod faults;
 pub mod heap;
 pub mod history;
 pub mod oracle;
@@ -145,7 +147,7 @@ pub fn check<P: Checked>(budget: &Budget) -> Verdict {
     let mut verdict =
         Verdict { protocol: info.name, stages: Vec::new(), runs: Vec::new(), faults: Vec::new(), undone: Vec::new() };
     let mut checkpoint = plan::Checkpoint::open(budget.checkpoint.clone());
-    let mut faults: BTreeSet<Fault> = BTreeSet::new();
+    let mut plantable: BTreeSet<Fault> = BTreeSet::new();
     let mut fingerprint = 0;
     for (index, stage) in budget.depth.stages().iter().enumerate() {
         if Instant::now() >= deadline {
@@ -157,7 +159,7 @@ pub fn check<P: Checked>(budget: &Budget) -> Verdict {
         // What follows the exploration must have its share; the first, small stages are finished in any case.
         let limit = if index == 0 { deadline } else { start + budget.time.mul_f64(0.7) };
         let report = plan::explore_stage::<P>(stage, Some(limit), None, from);
-        faults.extend(report.sites.iter().copied());
+        plantable.extend(report.sites.iter().copied());
         if index == 0 {
             fingerprint = hash(&report.sites);
         }
@@ -179,8 +181,11 @@ pub fn check<P: Checked>(budget: &Budget) -> Verdict {
     run(format!("{schedules} random schedules"), outcome);
     let (transactions, outcome) = recorder::record_and_check::<P>(share(0.05), u64::MAX, 2);
     run(format!("{transactions} recorded transactions"), outcome);
+    let until = Some(Instant::now() + share(0.05));
+    let (injected, outcome) = faults::inject::<P>(u64::MAX, 0, until);
+    run(format!("{injected} faults at every step"), outcome);
     if verdict.is_sound() {
-        verdict.faults = proof::prove::<P>(&faults, budget.depth, Some(deadline));
+        verdict.faults = proof::prove::<P>(&plantable, budget.depth, Some(deadline));
     }
     verdict
 }

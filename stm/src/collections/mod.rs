@@ -26,6 +26,8 @@ mod cell;
 mod counter;
 mod map;
 mod ordered;
+#[cfg(test)]
+mod phantoms;
 mod queue;
 mod set;
 mod shared;

@@ -148,7 +148,9 @@ fn lock_slow<A: Atomics>(word: &A::Word) -> Result<(), Abort> {
             TAKEN => {
                 let _ = word.compare_exchange(TAKEN, CONTENDED, Ordering::Relaxed);
             }
-            _ => park(address(word), || word.load(Ordering::Relaxed) == CONTENDED, None),
+            _ => {
+                park(address(word), || word.load(Ordering::Relaxed) == CONTENDED, None);
+            }
         }
     }
 }
