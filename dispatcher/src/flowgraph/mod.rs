@@ -29,7 +29,7 @@ use optimist_stm::{Abort, Interrupt};
 use parking_lot::Mutex;
 
 use crate::effects::Output;
-use crate::event::{Context, Event, EventResult};
+use crate::event::{Context, Event, EventResult, Failure};
 use crate::queue::{Additions, TransactionQueue};
 use crate::task::{Handler, Options, Task};
 
@@ -111,7 +111,7 @@ impl Program {
     /// A function's call as an event.
     #[must_use]
     pub fn call(&self, function: FunctionId, arguments: Vec<Root>) -> Box<dyn Handler> {
-        Box::new(Call { program: self.clone(), function, arguments: Arguments::Values(arguments) })
+        Box::new(Call { program: self.clone(), function, arguments: Arguments::Values(arguments), waits: None })
     }
 
     /// A function's call with a record as its argument, as an event. The record is made within the event.
@@ -124,7 +124,7 @@ impl Program {
     /// A call with something that a source has given, as an event.
     fn item(&self, template: &Arc<Template>, item: Item) -> Box<dyn Handler> {
         let (function, arguments) = (template.function, Arguments::Item(template.clone(), item));
-        Box::new(Call { program: self.clone(), function, arguments })
+        Box::new(Call { program: self.clone(), function, arguments, waits: None })
     }
 
     /// Queues a call as an event. The events of the program's sources go to the same queue.
@@ -177,6 +177,8 @@ struct Call {
     program: Program,
     function: FunctionId,
     arguments: Arguments,
+    /// Where the last attempt said `retry`.
+    waits: Option<Box<RuntimeError>>,
 }
 
 enum Arguments {
@@ -226,15 +228,10 @@ impl Program {
         event: &mut Event<'_>,
         function: FunctionId,
         arguments: &[Value],
-    ) -> EventResult<Outcome> {
+    ) -> Result<Outcome, Interruption> {
         let (tx, context) = event.split();
         let mut context = Effects { program: self, context, marks: Vec::new() };
-        let outcome = self.shared.vm.call::<Any>(tx, worker, function, arguments, &mut context);
-        outcome.map_err(|interruption| match interruption {
-            Interruption::Abort(abort) => Interrupt::Abort(abort),
-            Interruption::Retry => Interrupt::Abort(Abort::Retry),
-            Interruption::Failed(error) => Interrupt::Error(Box::new(ProgramFailure(error)) as _),
-        })
+        self.shared.vm.call::<Any>(tx, worker, function, arguments, &mut context)
     }
 
     /// Begins an event of this thread's worker that is not one of the program's own, unless that has been done.
@@ -253,7 +250,7 @@ impl Program {
         with_worker(self, |worker| {
             self.join(worker, event);
             let arguments = template.with(worker, &item)?;
-            self.execute(worker, event, template.function, &arguments).map(drop)
+            self.execute(worker, event, template.function, &arguments).map(drop).map_err(interrupt)
         })
     }
 
@@ -308,7 +305,7 @@ impl Program {
         with_worker(self, |worker| {
             self.join(worker, event);
             let arguments: Vec<Value> = arguments.iter().map(|literal| worker.value_of(vm, literal)).collect();
-            match self.execute(worker, event, function, &arguments)? {
+            match self.execute(worker, event, function, &arguments).map_err(interrupt)? {
                 Outcome::Returned(value) => Ok(vm.literal_of(value).unwrap_or(Literal::None)),
                 Outcome::Stopped => Ok(Literal::None),
             }
@@ -321,6 +318,15 @@ impl Program {
     /// What failed.
     pub fn initialise(&self) -> Result<(), ProgramFailure> {
         with_worker(self, |worker| self.shared.vm.initialise(worker, &mut Collected::default())).map_err(ProgramFailure)
+    }
+}
+
+/// How a call ends its event, or the attempt.
+fn interrupt(interruption: Interruption) -> Interrupt<Failure> {
+    match interruption {
+        Interruption::Abort(abort) => Interrupt::Abort(abort),
+        Interruption::Retry(_) => Interrupt::Abort(Abort::Retry),
+        Interruption::Failed(error) => Interrupt::Error(Box::new(ProgramFailure(error)) as _),
     }
 }
 
@@ -342,8 +348,19 @@ impl Handler for Call {
                 Arguments::Values(roots) => roots.iter().map(Root::value).collect(),
                 Arguments::Item(template, item) => template.with(worker, item)?,
             };
-            self.program.execute(worker, event, self.function, &arguments).map(drop)
+            let outcome = self.program.execute(worker, event, self.function, &arguments);
+            outcome.map(drop).map_err(|interruption| match interruption {
+                Interruption::Retry(waits) => {
+                    self.waits = Some(waits);
+                    Interrupt::Abort(Abort::Retry)
+                }
+                other => interrupt(other),
+            })
         })
+    }
+
+    fn waits(&mut self) -> Option<Failure> {
+        self.waits.take().map(|waits| Box::new(ProgramFailure(waits)) as _)
     }
 
     fn aborted(&mut self) {
