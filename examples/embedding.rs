@@ -89,7 +89,7 @@ fn day(threads: usize) -> Result<Day, Box<dyn Error>> {
     let source = Source::new("shop.flow", RULES);
     let signatures: Vec<_> = hosts.iter().map(Host::signature).collect();
     let rules = compile_with(&source, &signatures).map_err(|mistakes| mistakes[0].render(&source, false))?;
-    let limits = Limits { steps: 1_000_000, ..Limits::default() };
+    let limits = Limits { steps: 1_000_000, memory: 16 << 20, ..Limits::default() };
     let vm = Vm::new(rules, VmConfig { hosts, limits, ..VmConfig::default() })?;
     let program = Program::new(vm, Output::stderr(), ".");
     program.initialise()?;

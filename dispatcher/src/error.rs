@@ -143,9 +143,17 @@ pub(crate) enum RunErrorKind {
     Cancelled,
     TimeLimit,
     /// Events wait for a change that nobody is left to make.
-    Stuck(Vec<Label>),
+    Stuck(Vec<Waiter>),
     /// The recording that is replayed has an event, called by its origin, that has not been added.
     Diverged(String),
+}
+
+/// An event that waits for a change.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) label: Label,
+    /// What it says about it.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl RunError {
@@ -174,6 +182,13 @@ impl RunError {
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         matches!(self.kind, RunErrorKind::Stuck(_))
+    }
+
+    /// What the events that wait for a change nobody is left to make say about it, the oldest event first: what their handlers'
+    /// [`waits`](crate::Handler::waits) gave.
+    pub fn waits(&self) -> impl Iterator<Item = &(dyn std::error::Error + Send + Sync + 'static)> {
+        let waiters = if let RunErrorKind::Stuck(waiters) = &self.kind { &waiters[..] } else { &[] };
+        waiters.iter().filter_map(|waiter| waiter.failure.as_deref())
     }
 
     /// Whether the events added were not those of the [recording](crate::Recording) that is replayed.
@@ -210,14 +225,15 @@ impl fmt::Display for RunError {
             RunErrorKind::Diverged(origin) => {
                 write!(f, "the recording goes on with event {origin}, which has not been added")
             }
-            RunErrorKind::Stuck(labels) => {
-                write!(f, "{} events wait for a change that nobody is left to make", labels.len())?;
+            RunErrorKind::Stuck(waiters) => {
+                let (count, wait) = (waiters.len(), if waiters.len() == 1 { "event waits" } else { "events wait" });
+                write!(f, "{count} {wait} for a change that nobody is left to make")?;
                 let mut separator = ": ";
-                for label in labels.iter().take(3) {
+                for Waiter { label, .. } in waiters.iter().take(3) {
                     write!(f, "{separator}{label}")?;
                     separator = ", ";
                 }
-                if labels.len() > 3 { write!(f, ", …") } else { Ok(()) }
+                if waiters.len() > 3 { write!(f, ", …") } else { Ok(()) }
             }
         }
     }

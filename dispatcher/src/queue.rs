@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::child::ChildQueue;
 use crate::config::Config;
-use crate::error::RunError;
+use crate::error::{RunError, Waiter};
 use crate::event::{Event, EventResult};
 use crate::hold::Hold;
 use crate::metrics::Totals;
@@ -301,11 +301,12 @@ impl Shared {
     }
 
     /// The events that wait for a change, oldest first.
-    pub(crate) fn blocked(&self) -> Vec<Label> {
+    pub(crate) fn blocked(&self) -> Vec<Waiter> {
         let blocked = self.blocked.lock();
         let mut all: Vec<_> = blocked.waiting.iter().collect();
         all.sort_unstable_by_key(|(id, _)| **id);
-        all.into_iter().map(|(_, waiting)| waiting.label.clone()).collect()
+        let failure = |waiting: &Waiting| waiting.task.lock().as_mut().and_then(|task| task.handler.waits());
+        all.into_iter().map(|(_, waiting)| Waiter { label: waiting.label.clone(), failure: failure(waiting) }).collect()
     }
 
     pub(crate) fn pending(&self) -> usize {

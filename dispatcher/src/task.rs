@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, EventResult};
+use crate::event::{Event, EventResult, Failure};
 
 /// What an event does. Closures are handlers; implement it for a type of your own where attempts and their end matter to you.
 pub trait Handler: Send {
@@ -34,6 +34,12 @@ pub trait Handler: Send {
 
     /// The event has failed or panicked, and has been rolled back; [`ended`](Self::ended) follows.
     fn failed(&mut self) {}
+
+    /// What the event waits for, having asked for another attempt once something has changed: the failure to be told if nobody is left to
+    /// change it.
+    fn waits(&mut self) -> Option<Failure> {
+        None
+    }
 
     /// The event is over for now: it has committed, or it has failed, waits for a change, or was withdrawn. Its effects have been
     /// released, and nobody waits for it any more.

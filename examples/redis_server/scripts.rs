@@ -215,7 +215,7 @@ fn run(call: &mut Call<'_, '_>, script: &Script, function: FunctionId, at: usize
                 },
                 Ok(Outcome::Stopped) => Ok(Literal::None),
                 Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
-                Err(Interruption::Retry) => Err(Interrupt::Error(Ended::Waits)),
+                Err(Interruption::Retry(_)) => Err(Interrupt::Error(Ended::Waits)),
                 Err(Interruption::Failed(failure)) => Err(Interrupt::Error(Ended::Failed(script.describe(&failure)))),
             }
         })

@@ -6,7 +6,7 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use crate::flowgraph::fault::RuntimeError;
+use crate::flowgraph::fault::{Fault, Frame, RuntimeError};
 use crate::source::{Source, Span};
 
 macro_rules! codes {
@@ -185,13 +185,33 @@ impl RuntimeError {
         if let Some(help) = self.fault.help() {
             diagnostic = diagnostic.help(help);
         }
+        // Recursion passes by the same place many times.
+        let mut calls: Vec<(&Frame, usize)> = Vec::new();
         for frame in &self.trace {
-            diagnostic = diagnostic.also(frame.span, format!("called from `{}`", frame.function));
+            match calls.iter_mut().find(|(known, _)| *known == frame) {
+                Some((_, times)) => *times += 1,
+                None => calls.push((frame, 1)),
+            }
         }
-        if let crate::flowgraph::fault::Fault::Unset { variable } = &self.fault {
+        for (frame, times) in calls {
+            let often = match times {
+                1 => String::new(),
+                // Of very deep recursion only the innermost and the outermost calls are known.
+                100.. => ", again and again".to_owned(),
+                _ => format!(", {times} times"),
+            };
+            diagnostic = diagnostic.also(frame.span, format!("called from `{}`{often}", frame.function));
+        }
+        if let Fault::Unset { variable } = &self.fault {
             let line = source.line(self.span);
-            diagnostic.message =
-                format!("the variable `{variable}` is read in block `{}` (line {line}), but was never set", self.block);
+            diagnostic.message = match &*self.function {
+                "" => format!(
+                    "the variable `{variable}` is read in block `{}` (line {line}), but was never set",
+                    self.block
+                ),
+                // What is set nowhere is told before the program runs.
+                _ => format!("the variable `{variable}` is read here, but was not set on the way that led here"),
+            };
         }
         diagnostic
     }

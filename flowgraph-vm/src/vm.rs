@@ -428,12 +428,14 @@ impl Vm {
         result
     }
 
-    /// The value as a constant, if it is immutable all through and lists are nested at most a thousand deep.
+    /// The value as a constant, if it is immutable all through, its lists are nested at most a thousand deep, and it has at most a million parts.
     pub fn literal_of(&self, value: Value) -> Option<Literal> {
-        self.nested_literal(value, 1000)
+        self.nested_literal(value, 1000, &mut 1_000_000)
     }
 
-    fn nested_literal(&self, value: Value, depth: usize) -> Option<Literal> {
+    /// The value, nested not more than `depth` deep, as a tree of not more than `left` parts.
+    fn nested_literal(&self, value: Value, depth: usize, left: &mut usize) -> Option<Literal> {
+        *left = left.checked_sub(1)?;
         let object = match value.object() {
             None => {
                 return Some(if let Some(int) = value.as_int() {
@@ -457,7 +459,8 @@ impl Vm {
             Kind::Bytes => Some(Literal::Bytes(object.bytes().into())),
             Kind::List => {
                 let depth = depth.checked_sub(1)?;
-                let items: Option<Vec<_>> = elements(object).map(|item| self.nested_literal(item, depth)).collect();
+                let items: Option<Vec<_>> =
+                    elements(object).map(|item| self.nested_literal(item, depth, left)).collect();
                 items.map(|items| Literal::List(items.into()))
             }
             _ => None,
@@ -510,7 +513,7 @@ impl barrier::Body<Root, Box<RuntimeError>> for Run<'_> {
             Ok(Outcome::Returned(value)) => Ok(self.worker.root(value)),
             Ok(Outcome::Stopped) => Ok(self.worker.root(Value::NONE)),
             Err(Interruption::Abort(abort)) => Err(Interrupt::Abort(abort)),
-            Err(Interruption::Retry) => Err(Interrupt::Abort(barrier::Abort::Retry)),
+            Err(Interruption::Retry(_)) => Err(Interrupt::Abort(barrier::Abort::Retry)),
             Err(Interruption::Failed(error)) => Err(Interrupt::Error(error)),
         }
     }

@@ -236,6 +236,31 @@ fn deep_values_do_no_harm() {
 }
 
 #[test]
+fn values_that_share_their_parts_do_no_harm() {
+    // Sixty lists with 2^60 leaves.
+    let text = "fn tree(leaf) {\n l = leaf\n for i in 0..60 { l = list(l, l) }\n return l\n}\nfn main() {\n a = tree(1)\n b = tree(1)\n c = tree(2)\n print(a == b, a == c, len(sort([a, c, b])))\n m = map()\n m[a] = 'a'\n m[c] = 'c'\n print(m[b], len(m), find(keys(m), c))\n}\n";
+    assert_eq!(run(&text.replace("sort([a, c, b])", "sort(list(a, c, b))")), "1 0 3\n'a' 2 1\n");
+}
+
+#[test]
+fn operations_on_much_count_as_many_steps() {
+    for body in [
+        "x = pow(3, 1000000)\n y = pow(7, 300000)\n while true { z = x // y }",
+        "x = pow(3, 1000000)\n while true { z = x * x }",
+        "x = pow(3, 1000000)\n while true { z = str(x) }",
+        "x = repeat(\"ab\", 1000000)\n while true { z = find(x, \"aa\") }",
+        "x = items(array(100000, 1))\n while true { z = 2 in x }",
+    ] {
+        let mut config = VmConfig::default();
+        config.limits.steps = 1_000_000;
+        let began = std::time::Instant::now();
+        let error = run_with(&format!("fn main() {{\n {body}\n}}\n"), config);
+        assert!(error.contains("still running after 1000000 steps"), "{body}: {error}");
+        assert!(began.elapsed().as_secs() < 30, "{body}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
 fn garbage_of_a_long_event_is_collected() {
     let mut config = VmConfig::default();
     config.heap.nursery = 2 << 20;

@@ -231,7 +231,7 @@ fn expressions() {
             fn f(x) { y = x. }
                 1:18: expected the name of a field, found `}`
             fn f(x) { y = 12ab }
-                1:15: `12ab` is not a number
+                1:15: `12ab` is not a number (a name cannot start with a digit)
             fn f(x) { y = 1.5.2 }
                 1:19: expected the name of a field, found `2`
             fn f(x) { y = 'abc }
@@ -393,7 +393,7 @@ fn statements() {
             fn f(x) { either { } or x }
                 1:25: expected `{`, found `x` (a body stands between braces: `{ … }`)
             fn f(x) { add x }
-                1:17: expected `(` and the arguments, found `}`
+                1:17: expected `(` and the arguments, found `}` (an event is a call: `add x(…)`)
             fn f(x) { add g(1) }
                 1:15: there is no function `g` to add as an event
             fn f(x) { add f() }
@@ -590,6 +590,32 @@ fn habits_from_elsewhere() {
             "fn f(a) { print(a && !a) }",
             "fn f() { // a comment\n}",
             "fn f() { def g(x) { return x } }",
+            "fn f(x) { y = {}\n g({}) }",
+            "object P { x, y }\nfn f() { p = P(x=1, y=2) }",
+            "object P { x, y }\nfn f() { p = new P(1, 2) }",
+            "fn f(x) { y = add f(x) }",
+            "fn f() { add print(1) }",
+            "fn f(x) { print(x = 3) }",
+            "fn f(x) { print(x => 3, x =< 3) }",
+            "fn f(x) { y = x =< 3 }",
+            "fn f(x) { y = x <> 3 }",
+            "fn f(x) { y = x === 3 }",
+            "fn f() { for i in 0...3 { } }",
+            "fn f() { for i in 0..=3 { } }",
+            "fn f() { for i = 0..3 { } }",
+            "fn f() { y = .5; z = 5. }",
+            "fn f() { add f() after 10ms }",
+            "fn f() { add f() after 2s }",
+            "fn f(x) { switch x { } }",
+            "fn f() { loop { } }",
+            "fn f(x) {\n    print(f(x)\n}",
+            "fn f() {\n    l = [1, 2,\n    print(l)\n}",
+            "fn f() { while true { x = 1\n end }",
+            "fn f() { const N = 1 }",
+            "fn f() { x = input() }",
+            "fn f() { lock(f) }",
+            "function main() {\n    print(1)\n}",
+            "end\n",
         ],
         expect![[r#"
             fn f(x) { if x = 5 { } }
@@ -629,6 +655,62 @@ fn habits_from_elsewhere() {
                 1:10: expected a value, found `//` (a comment starts with `#`)
             fn f() { def g(x) { return x } }
                 1:14: expected `=` or `(`, found `g` (a function is declared with `fn`)
+            fn f(x) { y = {}⏎ g({}) }
+                1:15: expected a value, found `{` (a map is made with `map()` and filled with `m[key] = value`)
+                2:4: expected a value, found `{` (a map is made with `map()` and filled with `m[key] = value`)
+            object P { x, y }⏎fn f() { p = P(x=1, y=2) }
+                2:17: expected `,` or `)`, found `=` (`==` compares; arguments are told by their order and have no names)
+            object P { x, y }⏎fn f() { p = new P(1, 2) }
+                2:18: expected the end of the statement, found `P` (an object is made by calling its type: `P(…)`)
+            fn f(x) { y = add f(x) }
+                1:19: expected the end of the statement, found `f` (`add` is a statement: an event gives nothing back to who adds it)
+            fn f() { add print(1) }
+                1:14: there is no function `print` to add as an event (an event is a call of a function of the program, which can call `print`)
+            fn f(x) { print(x = 3) }
+                1:19: expected `,` or `)`, found `=` (`==` compares; arguments are told by their order and have no names)
+            fn f(x) { print(x => 3, x =< 3) }
+                1:19: expected `,` or `)`, found `=` (write `>=`)
+            fn f(x) { y = x =< 3 }
+                1:17: this cannot be assigned to (`==` compares)
+            fn f(x) { y = x <> 3 }
+                1:18: expected a value, found `>` (write `a != b`)
+            fn f(x) { y = x === 3 }
+                1:19: expected a value, found `=` (`==` and `!=` compare kind and value)
+            fn f() { for i in 0...3 { } }
+                1:22: expected a value, found `.` (`a..b` goes from a to before b; write `a..b + 1` to include b)
+            fn f() { for i in 0..=3 { } }
+                1:22: expected a value, found `=` (`a..b` goes from a to before b; write `a..b + 1` to include b)
+            fn f() { for i = 0..3 { } }
+                1:16: expected `in`, found `=` (a loop over integers is written `for i in 0..10 { … }`)
+            fn f() { y = .5; z = 5. }
+                1:14: expected a value, found `.` (write `0.5`)
+                1:25: expected digits after the point, found `}` (write `5.0`)
+            fn f() { add f() after 10ms }
+                1:24: `10ms` is not a number (times are numbers of milliseconds)
+            fn f() { add f() after 2s }
+                1:24: `2s` is not a number (times are numbers of milliseconds: 1.5 seconds are `1500`)
+            fn f(x) { switch x { } }
+                1:18: expected `=` or `(`, found `x` (write `if … { … } else if … { … }`)
+            fn f() { loop { } }
+                1:15: expected `=` or `(`, found `{` (write `while true { … }`)
+            fn f(x) {⏎    print(f(x)⏎}
+                3:1: expected `,` or `)`, found `}`
+            fn f() {⏎    l = [1, 2,⏎    print(l)⏎}
+                4:1: expected `,` or `]`, found `}`
+            fn f() { while true { x = 1⏎ end }
+                1:8: this `{` is not closed
+                2:2: `end` is not a statement (a body ends with `}`)
+            fn f() { const N = 1 }
+                1:16: expected `=` or `(`, found `N` (constants are declared outside functions)
+            fn f() { x = input() }
+                1:14: there is no function `input` (each line of the input is an event: `for each line in lines("-") add f(line)`)
+            fn f() { lock(f) }
+                1:10: there is no function `lock` (no locks are needed: every event runs as if it were alone)
+                1:15: there is no variable `f` (call it: `f(…)`)
+            function main() {⏎    print(1)⏎}
+                1:10: expected `:` or `=`, found `main` (a function is declared with `fn`)
+            end⏎
+                1:1: `end` is not a statement
         "#]],
     );
 }

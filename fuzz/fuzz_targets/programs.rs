@@ -11,7 +11,7 @@ fn outcome(text: &str) -> Option<(String, Option<String>)> {
     if program.kind == ProgramKind::Core {
         return None;
     }
-    let limits = Limits { steps: 20_000, output: 1 << 20, ..Limits::default() };
+    let limits = Limits { steps: 20_000, depth: 500, output: 1 << 20, memory: 16 << 20 };
     let heap = HeapConfig { limit: 64 << 20, ..HeapConfig::default() };
     let vm = Vm::new(program, VmConfig { limits, heap, ..VmConfig::default() }).ok()?;
     let (mut worker, mut context) = (vm.worker(), Collected::default());

@@ -29,7 +29,7 @@ use optimist_stm::{Abort, Interrupt};
 use parking_lot::Mutex;
 
 use crate::effects::Output;
-use crate::event::{Context, Event, EventResult};
+use crate::event::{Context, Event, EventResult, Failure};
 use crate::queue::{Additions, TransactionQueue};
 use crate::task::{Handler, Options, Task};
 
@@ -99,20 +99,19 @@ impl Program {
     /// A function's call as an event.
     #[must_use]
     pub fn call(&self, function: FunctionId, arguments: Vec<Root>) -> impl Handler + use<> {
-        Call { program: self.clone(), function, arguments: Arguments::Values(arguments) }
+        Call::new(Called::Function { program: self.clone(), function, arguments })
     }
 
     /// A function's calls with records as their argument, each as an event. Each record is made within its event.
     pub fn records(&self, function: FunctionId, rows: Rows) -> impl Iterator<Item = impl Handler + use<>> + use<> {
         let count = rows.len();
         let rows = Arc::new(CalledWithRows { program: self.clone(), function, rows });
-        (0..count).map(move |row| CallWithRow { rows: rows.clone(), row })
+        (0..count).map(move |row| Call::new(Called::WithRow(rows.clone(), row)))
     }
 
     /// A call with something that a source has given, as an event.
     fn item(&self, template: &Arc<Template>, item: Item) -> impl Handler + use<> {
-        let (function, arguments) = (template.function, Arguments::Item(template.clone(), item));
-        Call { program: self.clone(), function, arguments }
+        Call::new(Called::WithItem(self.clone(), template.clone(), item))
     }
 
     /// Queues a call as an event. The events of the program's sources go to the same queue.
@@ -162,14 +161,32 @@ fn with_worker<R>(program: &Program, f: impl FnOnce(&mut Worker) -> R) -> R {
 
 /// A call waiting to be executed.
 struct Call {
-    program: Program,
-    function: FunctionId,
-    arguments: Arguments,
+    called: Called,
+    /// Where the last attempt said `retry`.
+    waits: Option<Box<RuntimeError>>,
 }
 
-enum Arguments {
-    Values(Vec<Root>),
-    Item(Arc<Template>, Item),
+/// What is called, and with what.
+enum Called {
+    Function { program: Program, function: FunctionId, arguments: Vec<Root> },
+    WithItem(Program, Arc<Template>, Item),
+    WithRow(Arc<CalledWithRows>, usize),
+}
+
+impl Called {
+    fn program(&self) -> &Program {
+        match self {
+            Called::Function { program, .. } | Called::WithItem(program, ..) => program,
+            Called::WithRow(rows, _) => &rows.program,
+        }
+    }
+}
+
+/// Rows, each the argument of a call of its own.
+struct CalledWithRows {
+    program: Program,
+    function: FunctionId,
+    rows: Rows,
 }
 
 /// A call to which something that a source has given is added as an argument.
@@ -212,15 +229,10 @@ impl Program {
         event: &mut Event<'_>,
         function: FunctionId,
         arguments: &[Value],
-    ) -> EventResult<Outcome> {
+    ) -> Result<Outcome, Interruption> {
         let (tx, context) = event.split();
         let mut context = Effects { program: self, context, marks: Vec::new() };
-        let outcome = self.shared.vm.call::<Any>(tx, worker, function, arguments, &mut context);
-        outcome.map_err(|interruption| match interruption {
-            Interruption::Abort(abort) => Interrupt::Abort(abort),
-            Interruption::Retry => Interrupt::Abort(Abort::Retry),
-            Interruption::Failed(error) => Interrupt::Error(Box::new(ProgramFailure(error)) as _),
-        })
+        self.shared.vm.call::<Any>(tx, worker, function, arguments, &mut context)
     }
 
     /// Begins an event of this thread's worker that is not one of the program's own, unless that has been done.
@@ -239,7 +251,7 @@ impl Program {
         with_worker(self, |worker| {
             self.join(worker, event);
             let arguments = template.with(worker, &item);
-            self.execute(worker, event, template.function, &arguments).map(drop)
+            self.execute(worker, event, template.function, &arguments).map(drop).map_err(interrupt)
         })
     }
 
@@ -294,7 +306,7 @@ impl Program {
         with_worker(self, |worker| {
             self.join(worker, event);
             let arguments: Vec<Value> = arguments.iter().map(|literal| worker.value_of(vm, literal)).collect();
-            match self.execute(worker, event, function, &arguments)? {
+            match self.execute(worker, event, function, &arguments).map_err(interrupt)? {
                 Outcome::Returned(value) => Ok(vm.literal_of(value).unwrap_or(Literal::None)),
                 Outcome::Stopped => Ok(Literal::None),
             }
@@ -310,6 +322,15 @@ impl Program {
     }
 }
 
+/// How a call ends its event, or the attempt.
+fn interrupt(interruption: Interruption) -> Interrupt<Failure> {
+    match interruption {
+        Interruption::Abort(abort) => Interrupt::Abort(abort),
+        Interruption::Retry(_) => Interrupt::Abort(Abort::Retry),
+        Interruption::Failed(error) => Interrupt::Error(Box::new(ProgramFailure(error)) as _),
+    }
+}
+
 impl Template {
     /// The arguments, with the item in its place.
     fn with(&self, worker: &mut Worker, item: &Item) -> Vec<Value> {
@@ -320,56 +341,51 @@ impl Template {
     }
 }
 
-/// Rows, each the argument of a call.
-struct CalledWithRows {
-    program: Program,
-    function: FunctionId,
-    rows: Rows,
-}
-
-/// The call with one of them.
-struct CallWithRow {
-    rows: Arc<CalledWithRows>,
-    row: usize,
-}
-
-impl Handler for CallWithRow {
-    fn run(&mut self, event: &mut Event<'_>) -> EventResult {
-        let CalledWithRows { program, function, rows } = &*self.rows;
-        with_worker(program, |worker| {
-            worker.begin();
-            let record = rows.make(worker, self.row);
-            program.execute(worker, event, *function, &[record]).map(drop)
-        })
-    }
-
-    fn aborted(&mut self) {
-        end(&self.rows.program, false);
-    }
-
-    fn ended(&mut self, committed: bool) {
-        end(&self.rows.program, committed);
+impl Call {
+    fn new(called: Called) -> Self {
+        Call { called, waits: None }
     }
 }
 
 impl Handler for Call {
     fn run(&mut self, event: &mut Event<'_>) -> EventResult {
-        with_worker(&self.program, |worker| {
+        let program = self.called.program();
+        with_worker(program, |worker| {
             worker.begin();
-            let arguments = match &self.arguments {
-                Arguments::Values(roots) => roots.iter().map(Root::value).collect(),
-                Arguments::Item(template, item) => template.with(worker, item),
+            let outcome = match &self.called {
+                Called::Function { function, arguments, .. } => {
+                    let arguments: Vec<Value> = arguments.iter().map(Root::value).collect();
+                    program.execute(worker, event, *function, &arguments)
+                }
+                Called::WithItem(_, template, item) => {
+                    let arguments = template.with(worker, item);
+                    program.execute(worker, event, template.function, &arguments)
+                }
+                Called::WithRow(rows, row) => {
+                    let record = rows.rows.make(worker, *row);
+                    program.execute(worker, event, rows.function, &[record])
+                }
             };
-            self.program.execute(worker, event, self.function, &arguments).map(drop)
+            outcome.map(drop).map_err(|interruption| match interruption {
+                Interruption::Retry(waits) => {
+                    self.waits = Some(waits);
+                    Interrupt::Abort(Abort::Retry)
+                }
+                other => interrupt(other),
+            })
         })
     }
 
+    fn waits(&mut self) -> Option<Failure> {
+        self.waits.take().map(|waits| Box::new(ProgramFailure(waits)) as _)
+    }
+
     fn aborted(&mut self) {
-        end(&self.program, false);
+        end(self.called.program(), false);
     }
 
     fn ended(&mut self, committed: bool) {
-        end(&self.program, committed);
+        end(self.called.program(), committed);
     }
 }
 

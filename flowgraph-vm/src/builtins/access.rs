@@ -59,7 +59,11 @@ impl<'a, P: Protocol> Access<'a, P> {
 fn refused(object: Object, error: WriteError) -> Trap {
     match error {
         WriteError::Abort(abort) => Trap::Abort(abort),
-        WriteError::Frozen => Fault::Frozen { kind: object_kind(object) }.into(),
+        WriteError::Frozen => {
+            // A queue keeps its ends in cells; shared variables, which are cells too, cannot be frozen.
+            let kind = if object.meta().is(Kind::Cell) { "a queue" } else { object_kind(object) };
+            Fault::Frozen { kind }.into()
+        }
     }
 }
 

@@ -186,5 +186,6 @@ fn dense_bits(sort: Sort, value: Value) -> Result<u64, Trap> {
 
 #[cold]
 fn wrong_element(what: &'static str, wanted: &'static str, value: Value) -> Trap {
-    Fault::WrongKind { what, wanted, got: kind_of(value) }.into()
+    let got = if value.object_of(Kind::Big).is_some() { "a longer one" } else { kind_of(value) };
+    Fault::WrongKind { what, wanted, got }.into()
 }

@@ -50,13 +50,14 @@ pub(super) fn find(value: Value, part: Value) -> Result<Value, Trap> {
     let found = if let Some(list) = value.list() {
         elements(list).position(|item| order::equal(item, part))
     } else if let Some(text) = value.text() {
-        let part = part.text().ok_or_else(|| wrong("find", "a string to look for", part))?;
+        let part = part.text().ok_or_else(|| wrong("looking in a string", "a string to look for", part))?;
         text.find(part).map(|place| text[..place].chars().count())
     } else if let Some(bytes) = value.byte_string() {
-        let part = part.byte_string().ok_or_else(|| wrong("find", "a byte string to look for", part))?;
+        let part =
+            part.byte_string().ok_or_else(|| wrong("looking in a byte string", "a byte string to look for", part))?;
         if part.is_empty() { Some(0) } else { bytes.windows(part.len()).position(|window| window == part) }
     } else {
-        return Err(wrong("find", "a list, string or byte string", value));
+        return Err(wrong("looking for something", "a collection, string or byte string", value));
     };
     Ok(Value::small(found.map_or(-1, |place| place as i64)))
 }

@@ -9,6 +9,7 @@ mod numbers;
 pub(crate) mod order;
 mod queue;
 mod text;
+mod work;
 
 use std::time::Duration;
 
@@ -41,6 +42,15 @@ fn place(index: Value, length: usize) -> Result<usize, Trap> {
 }
 
 impl Machine<'_> {
+    /// Counts the steps of an operation that works on much.
+    #[inline]
+    pub(crate) fn count_work(&mut self, op: Op, args: &[Value]) {
+        let steps = work::work(op, args);
+        if steps > 0 {
+            self.worker.mutator.burn(steps);
+        }
+    }
+
     fn heap_access<'b, P: Protocol>(&'b mut self, tx: &'b mut Attempt) -> Access<'b, P> {
         Access::new(tx, &mut self.worker.mutator)
     }
@@ -101,9 +111,10 @@ impl Machine<'_> {
 
             (Op::Abs, [value]) => numbers::abs(mutator!(), *value)?,
             (Op::Min | Op::Max, [collection]) => {
-                let items = self.items::<P>(tx, *collection)?;
+                let items = self.items::<P>(tx, op, *collection)?;
                 if items.is_empty() {
-                    return Err(Fault::IndexOutOfRange { index: "0".to_owned(), length: 0 }.into());
+                    let value = "an empty collection".to_owned();
+                    return Err(Fault::OutOfBounds { what: op.name(), value, wanted: "one with elements" }.into());
                 }
                 return self.perform::<P>(tx, assign, &if let [only] = items[..] { vec![only, only] } else { items });
             }
@@ -129,8 +140,8 @@ impl Machine<'_> {
 
             (Op::List, items) => self.worker.mutator.make_list(items),
             (Op::Concat, [a, b]) => {
-                let mut items = self.items::<P>(tx, *a)?;
-                let more = self.items::<P>(tx, *b)?;
+                let mut items = self.items::<P>(tx, op, *a)?;
+                let more = self.items::<P>(tx, op, *b)?;
                 self.worker.mutator.check_size(8 * (items.len() + more.len()))?;
                 items.extend(more);
                 self.worker.mutator.make_list(&items)
@@ -140,7 +151,7 @@ impl Machine<'_> {
             (Op::Contains, [value, part]) => self.contains::<P>(tx, *value, *part)?,
             (Op::Find, [value, part]) => lists::find(*value, *part)?,
             (Op::Sort, [value]) => {
-                let mut items = self.items::<P>(tx, *value)?;
+                let mut items = self.items::<P>(tx, op, *value)?;
                 lists::sort(&mut items, &symbols)?;
                 self.worker.mutator.make_list(&items)
             }
@@ -148,21 +159,21 @@ impl Machine<'_> {
                 (Some(text), _) => self.worker.mutator.make_text(&text.chars().rev().collect::<String>()),
                 (_, Some(bytes)) => self.worker.mutator.make_bytes(&bytes.iter().rev().copied().collect::<Vec<u8>>()),
                 _ => {
-                    let mut items = self.items::<P>(tx, *value)?;
+                    let mut items = self.items::<P>(tx, op, *value)?;
                     items.reverse();
                     self.worker.mutator.make_list(&items)
                 }
             },
             (Op::Sum, [value]) => {
                 let mut sum = Value::ZERO;
-                for item in self.items::<P>(tx, *value)? {
+                for item in self.items::<P>(tx, op, *value)? {
                     sum = numbers::arithmetic(mutator!(), Op::Add, sum, item)?;
                 }
                 sum
             }
             (Op::Split, [value, rest @ ..]) => text::split(mutator!(), *value, rest.first().copied())?,
             (Op::Join, [list, between]) => {
-                let items = self.items::<P>(tx, *list)?;
+                let items = self.items::<P>(tx, op, *list)?;
                 if let Some(between) = between.byte_string() {
                     return text::join_bytes(mutator!(), &items, between);
                 }
@@ -237,7 +248,7 @@ impl Machine<'_> {
             (Op::Items, [value]) => match value.object_of(Kind::Map) {
                 Some(map) => heap!().map_items_list(map, &symbols)?,
                 None => {
-                    let items = self.items::<P>(tx, *value)?;
+                    let items = self.items::<P>(tx, op, *value)?;
                     self.worker.mutator.make_list(&items)
                 }
             },
@@ -512,7 +523,12 @@ impl Machine<'_> {
     ) -> Result<Value, Trap> {
         match *args {
             [content] if content.integer().is_none() => {
-                let items = self.items::<P>(tx, content)?;
+                let op = match sort {
+                    Sort::Values => Op::Array,
+                    Sort::Floats => Op::FloatArray,
+                    Sort::Integers => Op::IntArray,
+                };
+                let items = self.items::<P>(tx, op, content)?;
                 self.heap_access::<P>(tx).array_of(sort, &items)
             }
             [length, ref rest @ ..] => {
@@ -524,9 +540,12 @@ impl Machine<'_> {
     }
 
     /// The elements of a collection; of a map, lists of key and value in the order of the keys.
-    fn items<P: Protocol>(&mut self, tx: &mut Attempt, value: Value) -> Result<Vec<Value>, Trap> {
+    fn items<P: Protocol>(&mut self, tx: &mut Attempt, op: Op, value: Value) -> Result<Vec<Value>, Trap> {
         let shared = self.shared;
-        let Some(object) = value.object() else { return Err(wrong("this", "a list, array, map or queue", value)) };
+        // A loop with two variables asks for the same as `items`.
+        let what = if op == Op::Items { "going over pairs" } else { op.name() };
+        let wrong = || wrong(what, "a list, array, map or queue", value);
+        let Some(object) = value.object() else { return Err(wrong()) };
         match object.meta().kind() {
             Kind::List => Ok(elements(object).collect()),
             Kind::Array => self.heap_access::<P>(tx).array_items(object),
@@ -538,7 +557,7 @@ impl Machine<'_> {
             Kind::Text => Ok(text::characters(&mut self.worker.mutator, object.text())),
             Kind::Bytes => Ok(object.bytes().iter().map(|byte| Value::small(*byte as i64)).collect()),
             Kind::Record => Ok((1..object.meta().fields()).map(|i| object.get(i)).collect()),
-            _ => Err(wrong("this", "a list, array, map or queue", value)),
+            _ => Err(wrong()),
         }
     }
 
@@ -550,7 +569,9 @@ impl Machine<'_> {
                 let items = self.heap_access::<P>(tx).map_items(map, &|id| shared.symbols.name(id))?;
                 Ok(items.into_iter().map(|(key, _)| key).collect())
             }
-            None if value.object().is_some_and(|object| !object.meta().is(Kind::Struct)) => self.items::<P>(tx, value),
+            None if value.object().is_some_and(|object| !object.meta().is(Kind::Struct)) => {
+                self.items::<P>(tx, Op::Items, value)
+            }
             None => Err(wrong("for", "a list, array, map, queue or string", value)),
         }
     }
@@ -574,7 +595,7 @@ impl Machine<'_> {
         match value.object().map(|object| (object.meta().kind(), object)) {
             Some((Kind::Map, map)) => Ok(Value::truth(self.heap_access::<P>(tx).map_has(map, part)?)),
             Some((Kind::Array | Kind::Queue, _)) => {
-                let items = self.items::<P>(tx, value)?;
+                let items = self.items::<P>(tx, Op::Items, value)?;
                 Ok(Value::truth(items.into_iter().any(|item| order::equal(item, part))))
             }
             _ => Ok(Value::truth(lists::find(value, part)? != Value::small(-1))),

@@ -1,11 +1,12 @@
 //! Equality, order and hashes of values.
 //!
-//! All three work on nested lists without recursion, since a program may nest lists deeper than the machine's stack reaches.
+//! All three work on nested lists without recursion, since a program may nest lists deeper than the machine's stack reaches, and go through
+//! a list that is met often only once: `l = list(l, l)`, done sixty times, makes a list of 2^60 leaves out of sixty objects.
 
 use std::cmp::Ordering;
 use std::hash::Hasher;
 
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashSet, FxHasher};
 
 use super::access::{elements, kind_of};
 use crate::flowgraph::fault::Fault;
@@ -19,15 +20,36 @@ use crate::value::Value;
 /// Two lists being compared, and how far.
 struct Pair(Object, Object, usize);
 
+/// So many lists are gone through before it is noted which: few values have as many.
+const UNNOTED: u32 = 256;
+
+/// The pairs of lists that are to be compared. One that has been compared, or is being compared, need not be again: had there been a
+/// difference, the comparison would be over.
+#[derive(Default)]
+struct Open {
+    pairs: Vec<Pair>,
+    met: u32,
+    noted: FxHashSet<(u64, u64)>,
+}
+
+impl Open {
+    fn push(&mut self, a: Object, b: Object) {
+        self.met = self.met.saturating_add(1);
+        if self.met < UNNOTED || self.noted.insert((a.value().bits(), b.value().bits())) {
+            self.pairs.push(Pair(a, b, 0));
+        }
+    }
+}
+
 /// The language's `==`: kind and value; mutable things are equal only to themselves.
 pub(crate) fn equal(a: Value, b: Value) -> bool {
-    let mut open = Vec::new();
+    let mut open = Open::default();
     if !equal_or_lists(a, b, &mut open) {
         return false;
     }
-    while let Some(Pair(a, b, next)) = open.pop() {
+    while let Some(Pair(a, b, next)) = open.pairs.pop() {
         if next < a.meta().fields() {
-            open.push(Pair(a, b, next + 1));
+            open.pairs.push(Pair(a, b, next + 1));
             if !equal_or_lists(a.get(next), b.get(next), &mut open) {
                 return false;
             }
@@ -37,7 +59,7 @@ pub(crate) fn equal(a: Value, b: Value) -> bool {
 }
 
 /// Compares two values as far as they are not lists; two lists of one length are put on the stack.
-fn equal_or_lists(a: Value, b: Value, open: &mut Vec<Pair>) -> bool {
+fn equal_or_lists(a: Value, b: Value, open: &mut Open) -> bool {
     if let (Some(a), Some(b)) = (a.float_value(), b.float_value()) {
         return a == b;
     }
@@ -51,18 +73,23 @@ fn equal_or_lists(a: Value, b: Value, open: &mut Vec<Pair>) -> bool {
         Kind::Big => meta.shape() == other.shape() && (0..meta.fields()).all(|i| x.raw(i) == y.raw(i)),
         Kind::Text | Kind::Bytes => x.bytes() == y.bytes(),
         Kind::List | Kind::Record => {
-            open.push(Pair(x, y, 0));
+            open.push(x, y);
             true
         }
         _ => a == b,
     }
 }
 
+/// So many parts of a list take part in its hash.
+const HASHED: usize = 10_000;
+
 /// A hash under which equal keys are equal. Only what [`is_key`] allows is hashed by value.
 pub(crate) fn hash(value: Value) -> u64 {
     let mut hasher = FxHasher::default();
     let mut open = vec![value];
-    while let Some(value) = open.pop() {
+    let mut left = HASHED;
+    while let Some(value) = open.pop().filter(|_| left > 0) {
+        left -= 1;
         match value.object() {
             None => match value.as_immediate_float() {
                 // Both zeros are equal.
@@ -76,7 +103,7 @@ pub(crate) fn hash(value: Value) -> u64 {
                     Kind::Text | Kind::Bytes => hasher.write(object.bytes()),
                     Kind::List | Kind::Record => {
                         hasher.write_usize(meta.fields());
-                        open.extend((0..meta.fields()).map(|i| object.get(i)));
+                        open.extend((0..meta.fields()).take(left).map(|i| object.get(i)));
                     }
                     _ => hasher.write_u64(value.bits()),
                 }
@@ -145,10 +172,15 @@ fn rank(value: Value) -> u8 {
 
 /// Whether the value has a place in the total order: it is immutable all through.
 pub(crate) fn is_ordered(value: Value) -> bool {
-    let mut open = vec![value];
+    let (mut open, mut met, mut noted) = (vec![value], 0, FxHashSet::default());
     while let Some(value) = open.pop() {
         match rank(value) {
-            5 => open.extend(value.object().into_iter().flat_map(elements)),
+            5 => {
+                met += 1;
+                if met < UNNOTED || noted.insert(value.bits()) {
+                    open.extend(value.object().into_iter().flat_map(elements));
+                }
+            }
             6 => return false,
             _ => {}
         }
@@ -159,28 +191,23 @@ pub(crate) fn is_ordered(value: Value) -> bool {
 /// A total order of all values, in which keys are listed and lists sorted: `none`, numbers, symbols by name, strings, byte strings,
 /// lists by their first difference, connections by age. `None` for mutable things, which have no order.
 pub(crate) fn total_order(a: Value, b: Value, symbols: &dyn Fn(u32) -> std::sync::Arc<str>) -> Option<Ordering> {
-    let mut open = Vec::new();
+    let mut open = Open::default();
     let mut result = leaf_order(a, b, symbols, &mut open)?;
     while result == Ordering::Equal
-        && let Some(Pair(a, b, next)) = open.pop()
+        && let Some(Pair(a, b, next)) = open.pairs.pop()
     {
         let (first, second) = (a.meta().fields(), b.meta().fields());
         if next == first.min(second) {
             result = first.cmp(&second);
         } else {
-            open.push(Pair(a, b, next + 1));
+            open.pairs.push(Pair(a, b, next + 1));
             result = leaf_order(a.get(next), b.get(next), symbols, &mut open)?;
         }
     }
     Some(result)
 }
 
-fn leaf_order(
-    a: Value,
-    b: Value,
-    symbols: &dyn Fn(u32) -> std::sync::Arc<str>,
-    open: &mut Vec<Pair>,
-) -> Option<Ordering> {
+fn leaf_order(a: Value, b: Value, symbols: &dyn Fn(u32) -> std::sync::Arc<str>, open: &mut Open) -> Option<Ordering> {
     let ranks = (rank(a), rank(b));
     if ranks.0 != ranks.1 {
         return if ranks.0 == 6 || ranks.1 == 6 { None } else { Some(ranks.0.cmp(&ranks.1)) };
@@ -202,7 +229,7 @@ fn leaf_order(
         4 => Some(a.byte_string()?.cmp(b.byte_string()?)),
         7 => Some(a.as_connection().cmp(&b.as_connection())),
         5 => {
-            open.push(Pair(a.object()?, b.object()?, 0));
+            open.push(a.object()?, b.object()?);
             Some(Ordering::Equal)
         }
         _ => None,

@@ -169,7 +169,10 @@ pub(super) fn pad(heap: &mut Mutator, op: Op, content: &str, width: Value) -> Re
 pub(super) fn code(value: Value) -> Result<Value, Trap> {
     match string(Op::Ord, value)?.chars().next() {
         Some(first) => Ok(Value::small(first as i64)),
-        None => Err(Fault::IndexOutOfRange { index: "0".to_owned(), length: 0 }.into()),
+        None => {
+            let value = "an empty string".to_owned();
+            Err(Fault::OutOfBounds { what: "ord", value, wanted: "one with characters" }.into())
+        }
     }
 }
 

@@ -84,6 +84,16 @@ impl Fault {
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::NotANumber { op: Op::Add, kind: "a string" } => Some("`str(a, b)` makes text of any values"),
+            Self::NotANumber { op: Op::Mul, kind: "a string" } => {
+                Some("`repeat(text, n)` makes it so many times as long")
+            }
+            Self::NotANumber { kind: "none", .. }
+            | Self::NotComparable { left: "none", .. }
+            | Self::NotComparable { right: "none", .. } => Some(
+                "a function without `return`, an element never set, a key that is not in a map, and an empty queue give none",
+            ),
+            Self::NotAnIndex { kind: "a float" } => Some("`//` divides without a fraction, and `int(x)` drops it"),
+            Self::TooDeep { .. } => Some("a function that calls itself needs a way to end"),
             Self::KeyNotFound { .. } => Some("`get(map, key, otherwise)` gives a value for a key that is not there"),
             Self::NotIndexable { kind: "none" } | Self::NotAnObject { kind: "none", .. } => {
                 Some("a key that is not in a map, an empty queue, and a function without `return` give none")

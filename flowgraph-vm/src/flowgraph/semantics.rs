@@ -92,7 +92,7 @@ pub fn integers(op: Op, a: &Int, b: &Int) -> Result<Literal, Fault> {
         Op::Mul => a.mul(b),
         Op::FloorDiv => a.div_floor(b).ok_or(Fault::DivisionByZero { op })?,
         Op::Modulo => a.mod_floor(b).ok_or(Fault::DivisionByZero { op })?,
-        Op::Div => return floats(op, a.to_f64(), b.to_f64()),
+        Op::Div => return quotient(a, b),
         _ => unreachable!("{op:?} is not arithmetic"),
     };
     if result.bits() > MAX_INT_BITS {
@@ -115,10 +115,38 @@ pub fn floats(op: Op, a: f64, b: f64) -> Result<Literal, Fault> {
         Op::Sub => a - b,
         Op::Mul => a * b,
         Op::Div => a / b,
-        Op::FloorDiv => (a / b).floor(),
+        Op::FloorDiv => floor_div(a, b),
         Op::Modulo => modulo(a, b),
         _ => unreachable!("{op:?} is not arithmetic"),
     }))
+}
+
+/// The quotient of two integers as a float. Those that no float can hold are cut to their leading bits first.
+fn quotient(a: &Int, b: &Int) -> Result<Literal, Fault> {
+    let (x, y) = (a.to_f64(), b.to_f64());
+    if b.is_zero() || (x.is_finite() && y.is_finite()) {
+        return floats(Op::Div, x, y);
+    }
+    let leading = |int: &Int| {
+        let cut = int.bits().saturating_sub(64);
+        (Int::from(int.to_big() >> cut).to_f64(), i32::try_from(cut).expect("integers are not that large"))
+    };
+    let ((x, cut_x), (y, cut_y)) = (leading(a), leading(b));
+    // In two steps, since the power of two alone may be too small for a float where the quotient is not.
+    let power = (cut_x - cut_y).clamp(-2200, 2200);
+    Ok(Literal::Float(x / y * 2_f64.powi(power / 2) * 2_f64.powi(power - power / 2)))
+}
+
+/// The greatest integer that is not above the quotient, where that is a float; it goes with [`modulo`]. Rounding the rounded quotient down
+/// would not do: it may have been rounded up to an integer.
+fn floor_div(a: f64, b: f64) -> f64 {
+    let quotient = a / b;
+    let rest = modulo(a, b);
+    if !quotient.is_finite() || rest.is_nan() {
+        return quotient.floor();
+    }
+    let whole = if rest.is_infinite() { -1.0 } else { ((a - rest) / b).round() };
+    if whole == 0.0 { 0.0_f64.copysign(quotient) } else { whole }
 }
 
 /// The float that floor division leaves: it has the sign of `b`, a zero included.
@@ -163,6 +191,12 @@ mod tests {
         assert_eq!(eval(Op::Add, Literal::int(1), Literal::Float(0.5)), "1.5");
         assert_eq!(eval(Op::Div, Literal::int(1), Literal::int(2)), "0.5");
         assert_eq!(eval(Op::FloorDiv, Literal::Float(-7.0), Literal::int(2)), "-4.0");
+        assert_eq!(eval(Op::FloorDiv, Literal::Float(1.0), Literal::Float(0.1)), "9.0");
+        assert_eq!(eval(Op::FloorDiv, Literal::Float(1e-308), Literal::Float(-1e300)), "-1.0");
+        assert_eq!(eval(Op::FloorDiv, Literal::Float(-1.0), Literal::Float(f64::INFINITY)), "-1.0");
+        assert_eq!(eval(Op::FloorDiv, Literal::Float(f64::INFINITY), Literal::int(2)), "inf");
+        assert_eq!(eval(Op::FloorDiv, Literal::Float(-0.0), Literal::int(2)), "-0.0");
+        assert_eq!(eval(Op::FloorDiv, Literal::Float(0.5), Literal::int(2)), "0.0");
         assert_eq!(eval(Op::Modulo, Literal::Float(-7.5), Literal::int(2)), "0.5");
         assert_eq!(eval(Op::Modulo, Literal::Float(1.0), Literal::Float(f64::INFINITY)), "1.0");
         assert_eq!(eval(Op::Modulo, Literal::Float(7.5), Literal::int(-2)), "-0.5");
@@ -201,6 +235,16 @@ mod tests {
         assert_eq!(eval(Op::Eq, Literal::int(1), Literal::symbol("a")), "0");
         assert_eq!(eval(Op::Ge, Literal::Float(f64::NAN), Literal::int(0)), "0");
         assert_eq!(eval(Op::Lt, Literal::Float(f64::NAN), Literal::int(0)), "0");
+    }
+
+    #[test]
+    fn quotients_of_huge_integers_are_floats() {
+        let power = |exponent| Literal::Int(Int::from(num_bigint::BigInt::from(10).pow(exponent)));
+        assert_eq!(eval(Op::Div, power(400), power(399)), "10.0");
+        assert_eq!(eval(Op::Div, power(400), power(700)), "1e-300");
+        assert_eq!(eval(Op::Div, power(400), Literal::int(-3)), "-inf");
+        assert_eq!(eval(Op::Div, Literal::int(3), power(400)), "0.0");
+        assert_eq!(eval(Op::Div, power(4000), Literal::int(0)), "division_by_zero: `/` divides by zero");
     }
 
     #[test]

@@ -315,7 +315,14 @@ impl Mutator {
         let burnt = self.given - self.fuel;
         self.given = fuel.min(FUEL as u64) as i64;
         self.fuel = self.given;
+        self.pressed = false;
         burnt as u64
+    }
+
+    /// Counts an operation as so many back edges and calls.
+    pub(crate) fn burn(&mut self, steps: u64) {
+        self.fuel -= steps.min(1 << 40) as i64;
+        self.pressed |= self.fuel <= 0;
     }
 
     /// Whether a large object was allocated that makes a collection due, or the event has allocated more than it may: between one operation

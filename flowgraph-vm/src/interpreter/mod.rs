@@ -95,8 +95,8 @@ pub enum Outcome {
 pub enum Interruption {
     /// The attempt is over and must be run again.
     Abort(Abort),
-    /// The program waits until something that it has read changes.
-    Retry,
+    /// The program waits, here, until something that it has read changes.
+    Retry(Box<RuntimeError>),
     /// The event failed.
     Failed(Box<RuntimeError>),
 }
@@ -110,7 +110,7 @@ impl From<Abort> for Interruption {
 /// Limits of one event.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Backward jumps and calls.
+    /// Backward jumps and calls; an operation on long numbers, strings or lists counts as more of them.
     pub steps: u64,
     /// Calls within calls.
     pub depth: usize,
@@ -284,9 +284,12 @@ impl<'a> Machine<'a> {
             for (value, operand) in few.iter_mut().zip(&assign.args) {
                 *value = self.operand(*operand);
             }
-            self.perform::<P>(tx, assign, &few[..assign.args.len()])?
+            let args = &few[..assign.args.len()];
+            self.count_work(assign.op, args);
+            self.perform::<P>(tx, assign, args)?
         } else {
             let args: Vec<Value> = assign.args.iter().map(|operand| self.operand(*operand)).collect();
+            self.count_work(assign.op, &args);
             self.perform::<P>(tx, assign, &args)?
         };
         if self.worker.mutator.is_pressed() {

@@ -45,9 +45,10 @@ impl Machine<'_> {
         let (error, raised) = match trap {
             Trap::Abort(abort) => return Err(Interruption::Abort(abort)),
             Trap::Retry => {
+                let waits = self.error_at(index, Fault::RetryInvalid {});
                 return match self.roll_back_to_guard::<P>(tx, |guard| guard == Guard::Retry) {
                     Some(guard) => Ok(guard.site.handler as usize),
-                    None => Err(Interruption::Retry),
+                    None => Err(Interruption::Retry(Box::new(waits))),
                 };
             }
             Trap::Fault(fault) => (self.error_at(index, *fault), Value::NONE),

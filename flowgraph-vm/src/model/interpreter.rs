@@ -62,18 +62,21 @@ impl<'a> Machine<'a> {
     }
 
     fn block(&mut self, id: BlockId) -> Result<Next, ModelError> {
-        self.step()?;
         let block = &self.function.blocks[id.index()];
+        self.step(block)?;
         for assign in &block.ops {
             self.assign(assign, block)?;
         }
         self.end(block)
     }
 
-    /// Counts a step.
-    pub(super) fn step(&mut self) -> Result<(), ModelError> {
+    /// Counts a step, which leads into this block.
+    pub(super) fn step(&mut self, block: &Block) -> Result<(), ModelError> {
         self.steps += 1;
-        if self.steps > self.limits.steps { Err(ModelError::Limit("still running", self.limits.steps)) } else { Ok(()) }
+        if self.steps > self.limits.steps {
+            return Err(ModelError::limit(format!("still running after {} blocks", self.limits.steps), block));
+        }
+        Ok(())
     }
 
     /// Carries out one operation.

@@ -23,11 +23,11 @@ pub mod tracer;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::flowgraph::fault::RuntimeError;
-use crate::flowgraph::program::{BlockId, Function, Program, VarId};
+use crate::flowgraph::program::{Block, BlockId, Function, Program, VarId};
 use crate::literal::Literal;
-use crate::source::Source;
+use crate::source::{Source, Span};
 
 pub use interpreter::run;
 pub use specialize::{Residual, specialize};
@@ -64,8 +64,15 @@ pub enum ModelError {
     },
     /// The program has functions; the model is about labelled blocks.
     NotCore,
-    /// A limit was reached: this one, of this size.
-    Limit(&'static str, u64),
+    /// A limit was reached.
+    Limit {
+        /// Which one, as a sentence.
+        message: String,
+        /// The label of the block where that was.
+        label: Arc<str>,
+        /// The block's place.
+        span: Span,
+    },
 }
 
 impl fmt::Display for ModelError {
@@ -77,7 +84,7 @@ impl fmt::Display for ModelError {
                 suggestion.iter().try_for_each(|name| write!(f, "; did you mean `{name}`?"))
             }
             Self::NotCore => f.write_str("this needs a program of labelled blocks, without functions"),
-            Self::Limit(what, limit) => write!(f, "{what} after {limit}"),
+            Self::Limit { message, .. } => f.write_str(message),
         }
     }
 }
@@ -91,10 +98,18 @@ impl From<RuntimeError> for ModelError {
 }
 
 impl ModelError {
+    /// A limit that was reached in a block.
+    fn limit(message: String, block: &Block) -> Self {
+        Self::Limit { message, label: block.label.clone(), span: block.span }
+    }
+
     /// The error with its place in the source, if it has one.
     pub fn to_diagnostic(&self, source: &Source) -> Option<Diagnostic> {
         match self {
             Self::Runtime(error) => Some(error.to_diagnostic(source)),
+            Self::Limit { message, label, span } => {
+                Some(Diagnostic::new(Code::Runtime, *span, message).label(format!("in block `{label}`")))
+            }
             _ => None,
         }
     }

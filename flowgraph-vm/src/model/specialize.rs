@@ -125,10 +125,15 @@ impl Specializer<'_> {
 
     /// Makes the residual block for one version.
     fn fill(&mut self, id: BlockId, label: Arc<str>, original: BlockId, mut known: Known) -> Result<(), ModelError> {
-        if self.blocks.len() > self.limits.blocks {
-            return Err(ModelError::Limit("specialisation has not ended", self.limits.blocks as u64));
-        }
         let block = &self.function.blocks[original.index()];
+        if self.blocks.len() > self.limits.blocks {
+            let versions = self.made[original.index()];
+            let message = format!(
+                "specialising has not ended after {} residual blocks, {versions} of them of `{}`",
+                self.limits.blocks, block.label
+            );
+            return Err(ModelError::limit(message, block));
+        }
         let mut ops = Vec::new();
         for assign in &block.ops {
             ops.extend(self.assign(assign, &mut known));

@@ -352,7 +352,7 @@ fn limits_end_everything() {
     let error = specialize(&program, "s", &one, limits).expect_err("explodes");
     assert_eq!(error.to_string(), "specialisation has not ended after 100");
     let error = trace(&program, "t", &one, limits).expect_err("never comes back");
-    assert!(matches!(error, ModelError::Limit(..)), "{error}");
+    assert!(matches!(error, ModelError::Limit { .. }), "{error}");
 }
 
 #[test]

@@ -113,8 +113,8 @@ fn record(machine: &mut Machine<'_>, anchor: BlockId, limits: Limits) -> Result<
     let mut steps = Vec::new();
     let mut id = anchor;
     loop {
-        machine.step()?;
         let block = &function.blocks[id.index()];
+        machine.step(block)?;
         for assign in &block.ops {
             machine.assign(assign, block)?;
             steps.push(Step::Assign(assign.clone(), id));
@@ -142,7 +142,12 @@ fn record(machine: &mut Machine<'_>, anchor: BlockId, limits: Limits) -> Result<
             _ => {}
         }
         if steps.len() > limits.trace {
-            return Err(ModelError::Limit("the trace has not come back to its anchor", limits.trace as u64));
+            let message = format!(
+                "the trace has not come back to `{}` after {} steps",
+                function.blocks[anchor.index()].label,
+                limits.trace
+            );
+            return Err(ModelError::limit(message, block));
         }
         match next {
             Next::Block(next) if next == anchor => {
@@ -158,7 +163,7 @@ fn record(machine: &mut Machine<'_>, anchor: BlockId, limits: Limits) -> Result<
 fn follow(machine: &mut Machine<'_>, trace: &Trace) -> Result<Literal, ModelError> {
     let function = machine.function;
     loop {
-        machine.step()?;
+        machine.step(&function.blocks[trace.anchor.index()])?;
         for step in &trace.steps {
             match step {
                 Step::Assign(assign, block) => machine.assign(assign, &function.blocks[block.index()])?,

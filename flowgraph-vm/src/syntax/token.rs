@@ -213,7 +213,15 @@ impl Lexer<'_> {
         match kind {
             Some(kind) => self.push(kind, start),
             None => {
-                self.error(Code::Literal, start, end, message);
+                let help = match &self.text[number_end..end] {
+                    "ms" => "times are numbers of milliseconds",
+                    "s" | "sec" | "min" | "us" | "ns" => "times are numbers of milliseconds: 1.5 seconds are `1500`",
+                    "f" | "L" | "n" | "u" | "d" => "numbers have no suffix; integers are of any size",
+                    rest if rest.starts_with(char::is_alphabetic) && radix == 10 => "a name cannot start with a digit",
+                    _ => "",
+                };
+                let diagnostic = self.error(Code::Literal, start, end, message);
+                diagnostic.help.extend((!help.is_empty()).then(|| help.to_owned()));
                 self.push(TokenKind::Int(Int::Small(0)), start);
             }
         }

@@ -81,7 +81,7 @@ pub(crate) fn parts_of_the_model_agree(random: &RandomProgram, choice: &mut Rand
             let printed = clean.print();
             assert_eq!(cleanup(clean).print(), printed, "{}", random.text);
         }
-        Err(ModelError::Limit(..)) => outcomes.push("not specialised"),
+        Err(ModelError::Limit { .. }) => outcomes.push("not specialised"),
         Err(other) => panic!("{other}\n{}", random.text),
     }
     let through_trace = trace(&program, random.start, &random.given, limits).and_then(|traced| traced.output);

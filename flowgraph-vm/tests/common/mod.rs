@@ -149,7 +149,7 @@ pub(crate) fn run_program<P: Protocol + Shipped>(vm: &Vm, threads: usize) -> Str
                                 .extend(context.queued.into_iter().map(|call| (call.function, call.arguments)));
                         }
                         // Later again: somebody else has to change something first.
-                        Err(Interruption::Retry) => pending.queue.push_back((function, arguments)),
+                        Err(Interruption::Retry(_)) => pending.queue.push_back((function, arguments)),
                         Err(Interruption::Failed(error)) => panic!("{error} in {}", error.function),
                         Err(Interruption::Abort(_)) => unreachable!("aborted attempts are run again"),
                     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use optimist::dispatcher::flowgraph::{Program, ProgramFailure};
 use optimist::dispatcher::{Config, EventError, OnError, Output, Recording, Report, Rest, RunError, TransactionQueue};
-use optimist::flowgraph::diagnostic::{Code, Diagnostic};
+use optimist::flowgraph::diagnostic::{Code, Diagnostic, suggestion};
 use optimist::flowgraph::flowgraph::op::Notation;
 use optimist::flowgraph::flowgraph::program::{self, FunctionId};
 use optimist::flowgraph::vm::{Collected, Vm, VmConfig};
@@ -105,7 +105,12 @@ impl Entries {
             return Err(Failure::Message(format!("{}: there is no `fn record(r)` to take the records", args.file)));
         }
         if entries.main.is_none() && (entries.record.is_none() || args.events.is_none()) && entries.finish.is_none() {
-            let hint = if entries.record.is_some() { "; give it records with `--events DATA.csv`" } else { "" };
+            let names = program.functions.iter().map(|function| &*function.name);
+            let hint = match suggestion("main", names) {
+                _ if entries.record.is_some() => "; give it records with `--events DATA.csv`".to_owned(),
+                Some(name) => format!("; did you mean `main` by `{name}`?"),
+                None => String::new(),
+            };
             return Err(Failure::Message(format!("{}: there is no `fn main()` to run{hint}", args.file)));
         }
         Ok(entries)
@@ -162,8 +167,20 @@ impl Job<'_> {
         match error.event() {
             Some(event) if event.is_broken_pipe() => Failure::Silent,
             Some(event) => self.explain_event(event),
-            None => Failure::Message(error.to_string()),
+            None => self.explain_waiting(error).unwrap_or_else(|| Failure::Message(error.to_string())),
         }
+    }
+
+    /// Where each event waits that nobody is left to wake, places that are alike being told once.
+    fn explain_waiting(&self, error: &RunError) -> Option<Failure> {
+        let mut places: Vec<Diagnostic> = Vec::new();
+        for failure in error.waits().filter_map(|failure| failure.downcast_ref::<ProgramFailure>()) {
+            let diagnostic = failure.0.to_diagnostic(self.source);
+            if places.len() < 10 && !places.contains(&diagnostic) {
+                places.push(diagnostic);
+            }
+        }
+        (!places.is_empty()).then(|| Failure::Diagnostics(self.source.clone(), places))
     }
 
     fn explain_event(&self, error: &EventError) -> Failure {

@@ -811,7 +811,12 @@ impl<'a, 'p> Builder<'a, 'p> {
         let Some(&callee) = self.scope.functions.get(&name.text) else {
             let message = format!("there is no function `{}` to add as an event", name.text);
             let diagnostic = Diagnostic::new(Code::UnknownFunction, name.span, message);
-            let diagnostic = diagnostic.suggest(&name.text, self.scope.functions.keys().map(|name| &**name));
+            let diagnostic = if Op::called(&name.text).is_some() || self.scope.hosts.contains_key(&name.text) {
+                diagnostic
+                    .help(format!("an event is a call of a function of the program, which can call `{}`", name.text))
+            } else {
+                diagnostic.suggest(&name.text, self.scope.functions.keys().map(|name| &**name))
+            };
             self.report(diagnostic);
             return None;
         };

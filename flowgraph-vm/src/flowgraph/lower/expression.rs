@@ -9,6 +9,8 @@ use crate::literal::Literal;
 use crate::source::Span;
 use crate::syntax::ast::{Expr, ExprKind, Name};
 
+const READING: &str = "each line of the input is an event: `for each line in lines(\"-\") add f(line)`";
+
 /// What other languages call, and what to write here.
 const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
     ("range", "a range of integers is written `for i in 0..n`"),
@@ -31,6 +33,43 @@ const FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
     ("time", "the time is `now()`"),
     ("sleep", "an event can be put off: `add f(x) after 100`"),
     ("exit", "an event ends with `return`"),
+    ("input", READING),
+    ("readline", READING),
+    ("read_line", READING),
+    ("readln", READING),
+    ("gets", READING),
+    ("open", "`for each line in lines(name) add f(line)` reads a file, `write_file(name, text)` appends to one"),
+    ("connect", "a program waits for connections, `for each c in connections(address) add f(c)`, and makes none"),
+    ("strlen", "the length is `len(x)`"),
+    ("to_string", "text is made with `str(x)`"),
+    ("toString", "text is made with `str(x)`"),
+    ("parseInt", "an integer is made with `int(x)`"),
+    ("atoi", "an integer is made with `int(x)`"),
+    ("rand", "a random number is `random()`, a random integer below n `random(n)`"),
+    ("randint", "a random integer below n is `random(n)`"),
+    (
+        "enumerate",
+        "a loop over a map has keys and values: `for key, value in m`; one over indices is `for i in 0..len(x)`",
+    ),
+    ("delete", "a key is taken out of a map with `remove(m, key)`"),
+    ("insert", "a map is filled with `m[key] = value`"),
+    ("put", "a map is filled with `m[key] = value`"),
+    ("enqueue", "a value is put at the end of a queue with `push(q, x)`"),
+    ("dequeue", "a value is taken out of a queue with `pop(q)`"),
+    ("shift", "a value is taken out of a queue with `pop(q)`"),
+    ("power", "a power is `pow(a, b)`"),
+    ("mod", "the rest of a division is `a % b`"),
+    ("lock", "no locks are needed: every event runs as if it were alone"),
+    ("unlock", "no locks are needed: every event runs as if it were alone"),
+    ("mutex", "no locks are needed: every event runs as if it were alone"),
+    ("commit", "an event commits when its function is done"),
+    ("rollback", "`raise` undoes what the event, or the `try` around it, has done"),
+    ("abort", "`raise` undoes what the event, or the `try` around it, has done"),
+    ("wait", "`retry` waits until something that was read has changed"),
+    ("error", "write `raise`"),
+    ("throw", "write `raise`"),
+    ("Error", "any value can be raised: `raise \"text\"`"),
+    ("Exception", "any value can be raised: `raise \"text\"`"),
     ("log2", "the natural logarithm is `ln(x)`"),
     ("log10", "the natural logarithm is `ln(x)`"),
 ];

@@ -75,13 +75,15 @@ impl Parser<'_> {
         }
     }
 
-    /// `++`, `--` and `**`, which are written otherwise here.
+    /// `++`, `--`, `**`, `===`, `=<` and `<>`, which are written otherwise here.
     fn foreign_operator(&mut self, operator: Infix, first: Span) -> Parsed<()> {
         let adjoins = self.span().start == first.end;
         let help = match (operator, self.peek()) {
             (Infix::Op(Op::Add), TokenKind::Punct("+")) => "write `x += 1`",
             (Infix::Op(Op::Sub), TokenKind::Punct("-")) if adjoins && self.ends_at(1) => "write `x -= 1`",
             (Infix::Op(Op::Mul), TokenKind::Punct("*")) if adjoins => "write `pow(a, b)`",
+            (Infix::Op(Op::Lt), TokenKind::Punct(">")) if adjoins => "write `a != b`",
+            (Infix::Op(Op::Eq | Op::Ne), TokenKind::Punct("=")) if adjoins => "`==` and `!=` compare kind and value",
             _ => return Ok(()),
         };
         let diagnostic = self.expectation("a value").help(help);
@@ -143,6 +145,10 @@ impl Parser<'_> {
                 expr = self.grown(ExprKind::Index(Box::new(expr), Box::new(index)), span, height)?;
             } else if self.is_punct(".") {
                 self.step();
+                if matches!(expr.kind, ExprKind::Literal(Literal::Int(_))) && !self.any_word_at(0) {
+                    let diagnostic = self.expectation("digits after the point").help("write `5.0`");
+                    return Err(self.report(diagnostic));
+                }
                 let field = self.name("the name of a field")?;
                 let span = self.from(start);
                 expr = self.grown(ExprKind::Field(Box::new(expr), field), span, height)?;
@@ -202,18 +208,34 @@ impl Parser<'_> {
                 let height = inner.height + 1;
                 return Ok(Expr { kind: ExprKind::Paren(Box::new(inner)), span: self.from(start), height });
             }
-            TokenKind::Punct("{") if !self.core && self.punct_at(2, ":") => {
-                let diagnostic = self.expectation("a value");
-                return Err(self.report(diagnostic.help("a map is made with `map()` and filled with `m[key] = value`")));
+            unexpected => {
+                let mut diagnostic = self.expectation("a value");
+                let help = match unexpected {
+                    TokenKind::Punct("{") if !self.core && (self.punct_at(2, ":") || self.value_must_follow()) => {
+                        Some("a map is made with `map()` and filled with `m[key] = value`")
+                    }
+                    TokenKind::Punct("//") => Some("a comment starts with `#`"),
+                    TokenKind::Punct(".") if matches!(self.peek_at(1), TokenKind::Int(_)) => Some("write `0.5`"),
+                    TokenKind::Punct("<") if self.peek_back() == &TokenKind::Punct("=") => Some("write `<=`"),
+                    _ => None,
+                };
+                if let Some(help) = help {
+                    diagnostic = diagnostic.help(help);
+                }
+                return Err(self.report(diagnostic));
             }
-            TokenKind::Punct("//") => {
-                let diagnostic = self.expectation("a value");
-                return Err(self.report(diagnostic.help("a comment starts with `#`")));
-            }
-            _ => return Err(self.expected("a value")),
         };
         self.step();
         Ok(Expr { kind: ExprKind::Literal(literal), span: start, height: 1 })
+    }
+
+    /// Whether what was read last can be followed by a value only, and not by a body.
+    fn value_must_follow(&self) -> bool {
+        match self.peek_back() {
+            TokenKind::Punct(punct) => matches!(*punct, "=" | "(" | "[" | ","),
+            TokenKind::Word(word) => **word == *"return",
+            _ => false,
+        }
     }
 
     fn name_operand(&mut self) -> Parsed<Expr> {

@@ -125,9 +125,18 @@ impl<'a> Parser<'a> {
         self.token().span
     }
 
+    /// What was read last.
+    fn peek_back(&self) -> &'a TokenKind {
+        self.at.checked_sub(1).map_or(&TokenKind::Newline, |last| &self.tokens[last].kind)
+    }
+
+    fn last_span(&self) -> Span {
+        self.at.checked_sub(1).map_or(Span::default(), |last| self.tokens[last].span)
+    }
+
     /// The end of what was read last.
     fn last_end(&self) -> u32 {
-        self.at.checked_sub(1).map_or(0, |last| self.tokens[last.min(self.tokens.len() - 1)].span.end)
+        self.last_span().end
     }
 
     fn from(&self, start: Span) -> Span {
@@ -282,6 +291,7 @@ impl<'a> Parser<'a> {
 
     /// Things between commas up to a closing bracket; the opening one has been read.
     fn separated<T>(&mut self, close: &'static str, mut item: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+        let open = self.last_span();
         self.brackets += 1;
         let mut items = Vec::new();
         let result = loop {
@@ -295,7 +305,7 @@ impl<'a> Parser<'a> {
             }
             self.skip_newlines();
             if !self.eat_punct(",") && !self.is_punct(close) {
-                let mut diagnostic = self.expectation(&format!("`,` or `{close}`"));
+                let mut diagnostic = self.not_closed(open, &format!("`,` or `{close}`"));
                 if matches!(self.peek(), TokenKind::Str(_)) {
                     diagnostic = diagnostic.help("text with values in it is made with `str(\"a = \", a)`");
                 }
@@ -308,13 +318,32 @@ impl<'a> Parser<'a> {
 
     /// What stands before a closing bracket; the opening one has been read.
     fn bracketed<T>(&mut self, close: &'static str, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        let open = self.last_span();
         self.brackets += 1;
         self.skip_newlines();
         let result = inner(self).and_then(|value| {
             self.skip_newlines();
-            self.expect_punct(close, &format!("`{close}`")).map(|_| value)
+            if self.eat_punct(close) {
+                return Ok(value);
+            }
+            let diagnostic = self.not_closed(open, &format!("`{close}`"));
+            Err(self.report(diagnostic))
         });
         self.brackets -= 1;
         result
+    }
+
+    /// The brackets opened at `open` go on with something that is not expected there.
+    fn not_closed(&self, open: Span, expected: &str) -> Diagnostic {
+        let diagnostic = self.expectation(expected);
+        match self.peek() {
+            TokenKind::Punct("}" | ")" | "]") | TokenKind::End => diagnostic.also(open, "opened here"),
+            TokenKind::Punct("=") if self.punct_at(1, ">") => diagnostic.help("write `>=`"),
+            TokenKind::Punct("=") if matches!(self.peek_back(), TokenKind::Word(_)) => {
+                diagnostic.help("`==` compares; arguments are told by their order and have no names")
+            }
+            TokenKind::Punct("=") => diagnostic.help("`==` compares"),
+            _ => diagnostic,
+        }
     }
 }

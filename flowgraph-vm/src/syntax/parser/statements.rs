@@ -33,6 +33,23 @@ const FOREIGN_WORDS: &[(&str, &str)] = &[
         "finally",
         "what must happen either way goes behind the `try` statement; what the `try` part did is undone if it fails",
     ),
+    ("switch", "write `if … { … } else if … { … }`"),
+    ("case", "write `if … { … } else if … { … }`"),
+    ("match", "write `if … { … } else if … { … }`"),
+    ("loop", "write `while true { … }`"),
+    ("do", "write `while … { … }`"),
+    ("const", "constants are declared outside functions"),
+    ("shared", "shared variables are declared outside functions"),
+    ("object", "object types are declared outside functions"),
+    ("import", "a program is one file; what there is to call needs no import"),
+    ("include", "a program is one file; what there is to call needs no import"),
+    ("use", "a program is one file; what there is to call needs no import"),
+    ("from", "a program is one file; what there is to call needs no import"),
+    ("atomic", "every event is a transaction already"),
+    ("synchronized", "every event runs as if it were alone"),
+    ("end", "a body ends with `}`"),
+    ("pass", "a body may be empty: `{ }`"),
+    ("async", "every function can be an event: `add f(x)`"),
     ("spawn", "an event of its own is queued with `add f(x)`"),
     ("await", "`retry` waits until something that was read has changed"),
     ("print_and_stop", "it has brackets: `print_and_stop(x)`"),
@@ -158,7 +175,17 @@ impl Parser<'_> {
                     .help("`==` compares");
                 Err(self.report(diagnostic))
             }
-            _ => Err(self.expected("the end of the statement")),
+            _ => {
+                let mut diagnostic = self.expectation("the end of the statement");
+                let before = if let TokenKind::Word(word) = self.peek_back() { word } else { "" };
+                if let (TokenKind::Word(name), "add" | "new") = (self.peek(), before) {
+                    diagnostic = diagnostic.help(match before {
+                        "add" => "`add` is a statement: an event gives nothing back to who adds it".to_owned(),
+                        _ => format!("an object is made by calling its type: `{name}(…)`"),
+                    });
+                }
+                Err(self.report(diagnostic))
+            }
         }
     }
 
@@ -328,9 +355,19 @@ impl Parser<'_> {
         }
         let name = self.name("the name of a variable")?;
         let value = if self.eat_punct(",") { Some(self.name("the name of a variable for the value")?) } else { None };
+        if self.is_punct("=") {
+            let diagnostic = self.expectation("`in`");
+            return Err(self.report(diagnostic.help("a loop over integers is written `for i in 0..10 { … }`")));
+        }
         self.expect_word("in")?;
         let first = self.expression()?;
         let over = if value.is_none() && self.eat_punct("..") {
+            if self.is_punct("=") || self.is_punct(".") {
+                let diagnostic = self.expectation("a value");
+                return Err(
+                    self.report(diagnostic.help("`a..b` goes from a to before b; write `a..b + 1` to include b"))
+                );
+            }
             Over::Range(first, self.expression()?)
         } else {
             Over::Each(first)
@@ -383,7 +420,12 @@ impl Parser<'_> {
     fn added_call(&mut self) -> Parsed<(Name, Vec<Expr>)> {
         self.expect_word("add")?;
         let function = self.name("the name of a function")?;
-        self.expect_punct("(", "`(` and the arguments")?;
+        if !self.is_punct("(") {
+            let help = format!("an event is a call: `add {}(…)`", shorten(&function.text));
+            let diagnostic = self.expectation("`(` and the arguments").help(help);
+            return Err(self.report(diagnostic));
+        }
+        self.step();
         Ok((function, self.separated(")", Self::expression)?))
     }
 
@@ -455,7 +497,7 @@ impl Parser<'_> {
 
     fn core_statement_mistake(&mut self, name: &Name) -> Lost {
         let words = ["goto", "if", "print_and_stop", "promote"];
-        if let Some(advice) = foreign_word(&name.text).filter(|_| !self.is_punct("(")) {
+        if let Some(advice) = foreign_word(&name.text).filter(|_| !self.is_punct("(") && !self.ends_at(0)) {
             let message = format!("expected `:` or `=`, found {}", self.found());
             return self.report(Diagnostic::new(Code::Syntax, self.span(), message).help(advice));
         }
@@ -494,6 +536,12 @@ impl Parser<'_> {
         }
         if !self.ends_at(0) && !self.is_punct("=") {
             return self.expected("the end of the statement");
+        }
+        if let ExprKind::Name(name) = &expr.kind
+            && let Some(advice) = foreign_word(name)
+        {
+            let message = format!("`{name}` is not a statement");
+            return self.report(Diagnostic::new(Code::Syntax, expr.span, message).help(advice));
         }
         let diagnostic = Diagnostic::new(Code::Syntax, expr.span, "this value goes nowhere")
             .label("only a call can stand alone")
