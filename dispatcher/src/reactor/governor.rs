@@ -6,11 +6,11 @@
 //!
 //! 1. The load is looked at in *windows*: how many events connections had, for how long the workers ran, and for how long they
 //!    were ready to run and *waited* for a processor, from the kernel's accounts.
-//! 2. While workers wait, and there is work for one at least, one fewer is tried; while those that there are hardly ever sleep, one more.
-//!    At all other times nothing changes.
-//! 3. A trial is a window in which connections are handed over, and one that counts. If fewer workers served more, or more workers clearly more, it
-//!    stays like that; otherwise it is as before.
-//! 4. After each trial that was in vain, the next one is put off for twice as long, until the load changes.
+//! 2. While workers wait, and all of them together run hardly longer than one fewer could, one fewer is tried; while those that there are never
+//!    sleep, one more. At all other times nothing changes.
+//! 3. A trial lasts two windows, of which the second one counts. If clearly more was served, it stays like that; otherwise it is as before.
+//! 4. After a trial that was in vain, the next one is put off for twice as long. When the load changes it is given time to become steady, and
+//!    then the question is a new one.
 //!
 //! Workers without connections go on executing the queue's events.
 
@@ -21,19 +21,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long the load is looked at.
-pub(super) const WINDOW: Duration = Duration::from_millis(40);
+pub(super) const WINDOW: Duration = Duration::from_millis(25);
 
 /// Rule 4: how long at least and at most there is no trial.
-const PATIENCE: [Duration; 2] = [Duration::from_millis(120), Duration::from_secs(4)];
+const PATIENCE: [Duration; 2] = [Duration::from_millis(75), Duration::from_secs(4)];
 
 /// Rule 2: so many workers that wait, on the average, are too many.
 const WAITING: f64 = 0.1;
 
 /// Rule 2: for this part of the time a worker runs, or wants to, that is never done.
-const BUSY: f64 = 0.8;
+const BUSY: f64 = 0.9;
 
-/// Rule 3: how much more must be served by fewer workers, and by more.
-const GAIN: [f64; 2] = [1.01, 1.05];
+/// Rule 2: what a worker can do beside, on the average, that need not wake up for each request.
+const MORE: f64 = 1.25;
+
+/// Rule 3.
+const GAIN: f64 = 1.02;
 
 /// Rule 4: a load that is so many times the last one is another one.
 const OTHER: f64 = 1.4;
@@ -91,7 +94,7 @@ impl Sum for Load {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Steady,
-    /// Connections are handed over. Before, there were so many workers, and so many events a second.
+    /// Before, there were so many workers, and so many events a second.
     Settling(usize, f64),
     Trial(usize, f64),
 }
@@ -152,7 +155,7 @@ impl Governor {
             }
             Phase::Trial(from, before) => {
                 self.phase = Phase::Steady;
-                let better = rate >= before * GAIN[usize::from(active > from)];
+                let better = rate >= before * GAIN;
                 self.usual = if better { rate } else { before };
                 self.patience = if better { PATIENCE[0] } else { (2 * self.patience).min(PATIENCE[1]) };
                 self.next = Some(now + self.patience);
@@ -160,14 +163,14 @@ impl Governor {
             }
             Phase::Steady => {
                 if rate > self.usual * OTHER || rate * OTHER < self.usual {
-                    (self.patience, self.next) = (PATIENCE[0], self.next.map(|next| next.min(now + PATIENCE[0])));
-                    self.usual = rate;
+                    (self.usual, self.patience, self.next) = (rate, PATIENCE[0], Some(now + PATIENCE[0]));
                 }
                 self.usual = (3.0 * self.usual + rate) / 4.0;
+                let (one, all) = (active as f64 - 1.0, active as f64);
                 let other = match () {
                     () if self.next.is_some_and(|next| now < next) => active,
-                    () if waiting > WAITING && running + waiting > BUSY && active > 1 => active - 1,
-                    () if running + waiting > BUSY * active as f64 && active < workers => active + 1,
+                    () if waiting > WAITING && running + waiting > BUSY && running < one * MORE => active - 1,
+                    () if running + waiting > BUSY * all && active < workers => active + 1,
                     () => active,
                 };
                 if other != active {
@@ -237,7 +240,8 @@ mod tests {
     #[test]
     fn the_best_number_is_found_from_both_sides() {
         let rate = [0.0, 50.0, 90.0, 130.0, 110.0, 100.0, 90.0, 80.0, 70.0];
-        let mut machine = Machine::new(8, |active| (rate[active], active as f64, active.saturating_sub(3) as f64));
+        let mut machine =
+            Machine::new(8, |active| (rate[active], active.min(3) as f64, active.saturating_sub(3) as f64));
         machine.run(200);
         assert!(machine.run(1000)[3] > 0.9);
         machine.governor.active = 1;
