@@ -83,6 +83,8 @@ counters! {
     output_bytes;
     /// Events taken from another worker.
     stolen;
+    /// Connections handed over to another worker.
+    moved;
     /// Times a worker fell asleep.
     sleeps;
     /// Nanoseconds slept.

@@ -285,6 +285,7 @@ impl<'r> Worker<'r> {
         if let Some(poller) = &mut self.poller {
             poller.serve(&mut self.runner);
             self.served = Instant::now();
+            poller.govern(self.served);
             if !self.runner.errors.is_empty() {
                 self.report_connections();
             }

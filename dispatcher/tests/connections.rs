@@ -387,3 +387,63 @@ fn connections_end_with_their_run_and_listeners_do_not() {
         assert_eq!(closed.load(Ordering::Relaxed), 4 * round);
     }
 }
+
+/// Clients that keep more workers busy than there are processors: some workers hand their connections over, and the clients do not notice.
+#[test]
+fn connections_are_handed_over_and_nothing_is_lost() {
+    const CLIENTS: usize = 24;
+    if std::fs::metadata("/proc/thread-self/schedstat").is_err() {
+        // Nobody knows who waits for a processor, so nobody hands over.
+        return;
+    }
+    let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from) + 2;
+    let total = TVar::new(0_u64);
+    let all = total.clone();
+    let mut running = Running::start(
+        workers,
+        Limits::default(),
+        service(move |input, io| {
+            let Some(line) = first_line(input) else { return Next::Incomplete };
+            let outbox = io.outbox().clone();
+            let ended = io.event(|ev| {
+                if line.ends_with(b"0") {
+                    let count = all.get(ev)?;
+                    all.set(ev, count + 1)?;
+                }
+                ev.send(&outbox, line)?;
+                ev.send(&outbox, b"\n")
+            });
+            assert!(matches!(ended, Ended::Committed(())));
+            Next::Took(line.len() + 1)
+        }),
+    );
+    let over = AtomicBool::new(false);
+    let counted: u64 = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (mut client, over) = (running.connect(), &over);
+                scope.spawn(move || {
+                    let mut rounds = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        // In two pieces, so that some are handed over with half a line.
+                        client.say(&format!("{number} {rounds}0\n{number} {rounds}"));
+                        assert_eq!(client.line(), format!("{number} {rounds}0"));
+                        client.say("1\n");
+                        assert_eq!(client.line(), format!("{number} {rounds}1"));
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            })
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while running.queue().metrics().counters.moved < 100 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().expect("no panic")).sum()
+    });
+    let report = running.stop();
+    assert!(report.counters.moved > 0, "nobody has handed over");
+    assert_eq!(total.load(), counted);
+}

@@ -427,7 +427,7 @@ pub(crate) fn object(call: &mut Call<'_, '_>) -> Done {
         let encoding = encoding(call, &item)?;
         call.reply.text(encoding);
     } else if call.is(1, "REFCOUNT") {
-        call.reply.integer(1);
+        call.reply.integer(references(&item.value));
     } else if call.is(1, "IDLETIME") {
         call.reply.integer(0);
     } else if call.is(1, "FREQ") {
@@ -438,6 +438,14 @@ pub(crate) fn object(call: &mut Call<'_, '_>) -> Done {
         return unknown_subcommand(call);
     }
     Ok(())
+}
+
+/// How many refer to a value, as Redis counts: small numbers are shared by all who hold them, which it tells by the largest count.
+fn references(value: &Value) -> i64 {
+    match value {
+        Value::Str(text) if matches!(integer(text), Some(0..10_000)) => i32::MAX.into(),
+        _ => 1,
+    }
 }
 
 pub(crate) fn memory(call: &mut Call<'_, '_>) -> Done {
@@ -473,7 +481,8 @@ pub(crate) fn debug(call: &mut Call<'_, '_>) -> Done {
         let Some(item) = call.get(call.args[2])? else { return error("ERR no such key") };
         let encoding = encoding(call, &item)?;
         let length = size(&item.value);
-        call.reply.simple(&format!("Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{length} lru:0 lru_seconds_idle:0 ql_nodes:1 ql_listpack_max:-2 ql_compressed:0"));
+        let references = references(&item.value);
+        call.reply.simple(&format!("Value at:0x0 refcount:{references} encoding:{encoding} serializedlength:{length} lru:0 lru_seconds_idle:0 ql_nodes:1 ql_listpack_max:-2 ql_compressed:0"));
         return Ok(());
     } else if call.is(1, "PROTOCOL") && call.args.len() == 3 {
         return protocol(call);

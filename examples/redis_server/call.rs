@@ -215,11 +215,12 @@ impl Call<'_, '_> {
             self.effects.expiries.push((expires, self.db, key.into()));
         }
         let item = Item { stamp, expires, value };
-        let old = |old: Option<&Item>| old.map_or(0, |old| old.expires);
-        let before = self.server.dbs[self.db].edit(self.tx, key, |own| (Change::Set(item), old(own)))?;
+        let now = self.now;
+        let old = |old: Option<&Item>| (old.map_or(0, |old| old.expires), old.is_none_or(|old| old.is_over(now)));
+        let (before, new) = self.server.dbs[self.db].edit(self.tx, key, |own| (Change::Set(item), old(own)))?;
         self.count_expiring(before, expires)?;
         self.effects.dirty += 1;
-        Ok(())
+        if new { self.notify('n', "new", key) } else { Ok(()) }
     }
 
     /// A key's time has changed.
@@ -240,14 +241,14 @@ impl Call<'_, '_> {
     ) -> Done<T> {
         let now = self.now;
         let mut f = Some(f);
-        let mut changed = false;
+        let (mut changed, mut new) = (false, false);
         let outcome = self.server.dbs[self.db].edit(self.tx, key, |item| {
             if item.is_some_and(|item| item.is_over(now)) {
                 return (Change::Keep, None);
             }
             match f.take().map(|f| f(item)) {
                 Some(Ok((Some(value), answer))) => {
-                    changed = true;
+                    (changed, new) = (true, item.is_none());
                     let expires = item.map_or(0, |item| item.expires);
                     (Change::Set(Item { stamp: self.server.stamp(), expires, value }), Some(Ok(answer)))
                 }
@@ -257,6 +258,9 @@ impl Call<'_, '_> {
             }
         })?;
         self.effects.dirty += usize::from(changed);
+        if new {
+            self.notify('n', "new", key)?;
+        }
         match (outcome, f) {
             (Some(answer), _) => answer,
             (None, Some(f)) => {

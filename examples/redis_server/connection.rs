@@ -4,7 +4,7 @@ use optimist::dispatcher::reactor::{Ended, Io};
 
 use crate::plan::{Multi, Step};
 use crate::server::{DATABASES, Server};
-use crate::session::{Connection, stamp_of};
+use crate::session::{Connection, refusal_of_all, stamp_of};
 use crate::value::Bytes;
 
 /// PING of a connection that has subscribed: it gets a message, since that is all its client expects.
@@ -18,6 +18,19 @@ pub(crate) fn ping_subscribed(connection: &mut Connection, words: &[&[u8]]) {
 pub(crate) fn quit(connection: &mut Connection, _words: &[&[u8]], _io: &mut Io<'_>) {
     connection.reply.ok();
     connection.closing = true;
+}
+
+/// SHUTDOWN: nothing is accepted any more, what has been begun is finished, and the process ends. The log needs no saving.
+pub(crate) fn shutdown(connection: &mut Connection, words: &[&[u8]], io: &mut Io<'_>) {
+    let options: [&[u8]; 4] = [b"NOSAVE", b"SAVE", b"NOW", b"FORCE"];
+    match words[1..].iter().find(|word| !options.iter().any(|option| option.eq_ignore_ascii_case(word))) {
+        Some(word) if word.eq_ignore_ascii_case(b"ABORT") => connection.reply.error("ERR No shutdown in progress."),
+        Some(_) => connection.reply.error(crate::call::SYNTAX),
+        None => {
+            connection.closing = true;
+            io.queue().drain();
+        }
+    }
 }
 
 pub(crate) fn reset(connection: &mut Connection, _words: &[&[u8]], io: &mut Io<'_>) {
@@ -133,6 +146,9 @@ pub(crate) fn exec(connection: &mut Connection, _words: &[&[u8]], io: &mut Io<'_
     let watched = std::mem::take(&mut connection.watched);
     if multi.failed {
         return connection.reply.error("EXECABORT Transaction discarded because of previous errors.");
+    }
+    if let Some(text) = refusal_of_all(&connection.server, &multi) {
+        return connection.reply.error(&format!("EXECABORT Transaction discarded because of: {text}"));
     }
     (multi.db, multi.watched) = (connection.db, watched);
     connection.transact(io, &[Step::Exec(multi)], &[], false);

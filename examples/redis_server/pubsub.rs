@@ -65,7 +65,8 @@ pub(crate) fn publish(call: &mut Call<'_, '_>) -> Done {
 /// Publishes what has happened to a key, if anybody wants to know.
 pub(crate) fn notify(call: &mut Call<'_, '_>, event: &str, key: &[u8]) -> Done {
     let (by_key, by_event) = call.server.config.notification_kinds();
-    let db = call.db;
+    // Nobody hears of a database that was put aside.
+    let Some(db) = call.server.number(call.tx, call.db)? else { return Ok(()) };
     if by_key {
         let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
         send(call, &channel, event.as_bytes())?;

@@ -221,7 +221,7 @@ impl Connection {
                 _ => None,
             };
         };
-        if command.is(flags::ENDS) && !multi.failed {
+        if command.is(flags::ENDS) && !multi.failed && refusal_of_all(&self.server, multi).is_none() {
             let mut multi = self.multi.take()?;
             multi.db = self.db;
             multi.watched.append(&mut self.watched);
@@ -374,6 +374,11 @@ pub(crate) fn refusal(server: &Server, command: &Command) -> Option<&'static str
     }
     let over = server.config.over_memory.load(Ordering::Relaxed) && !command.is(flags::SHRINKS);
     over.then_some("OOM command not allowed when used memory > 'maxmemory'.")
+}
+
+/// Why a transaction must not be run now, although its commands were queued.
+pub(crate) fn refusal_of_all(server: &Server, multi: &Multi) -> Option<&'static str> {
+    multi.commands().find_map(|(command, _)| refusal(server, command))
 }
 
 /// From so many commands on it pays to look at their keys first.

@@ -31,6 +31,7 @@ pub(super) struct Connection {
     session: Box<dyn Session>,
     pub(super) outbox: Outbox,
     token: Token,
+    mailbox: Arc<Mailbox>,
     pub(super) hosted: Arc<Hosted>,
     /// Input that is not taken yet. Of a datagram socket it is one datagram whose event is blocked.
     input: Vec<u8>,
@@ -83,6 +84,7 @@ impl Connection {
             session,
             outbox,
             token,
+            mailbox: mailbox.clone(),
             hosted,
             input: Vec::new(),
             sender: None,
@@ -110,6 +112,28 @@ impl Connection {
         self.blocked
             || !self.queued && !self.readable && self.outbox.waiting() == 0 && self.input.is_empty()
             || self.watched == Watched::Always
+    }
+
+    /// Whether another worker may have it. What waits for a change does so here.
+    pub(super) fn can_move(&self) -> bool {
+        self.stream.is_socket() && !self.blocked && self.watch.is_none() && !self.closing && !self.is_over()
+    }
+
+    /// Is watched no more by the worker that has it, so that another can have it.
+    pub(super) fn depart(&mut self, registry: &Registry) {
+        self.stream.unwatch(registry);
+    }
+
+    /// Belongs to another worker from now on, who is to serve it and to write what was sent meanwhile.
+    pub(super) fn arrive(&mut self, token: Token, registry: &Registry, mailbox: &Arc<Mailbox>) {
+        if let Err(error) = self.stream.watch(registry, token) {
+            self.error = Some(error);
+        }
+        self.token = token;
+        self.mailbox = mailbox.clone();
+        self.outbox.move_to(mailbox, token);
+        self.readable = true;
+        self.queued = true;
     }
 
     /// The poller has announced input, or the end of it. Says whether it is to be served and is not in the list yet.
@@ -285,7 +309,7 @@ impl Connection {
                 self.until = until;
                 self.fresh_until = until;
                 if let Some(watch) = &self.watch {
-                    let (mailbox, token) = (self.outbox.mailbox().clone(), self.token);
+                    let (mailbox, token) = (self.mailbox.clone(), self.token);
                     watch.on_change(move || mailbox.leave(Note::Resume(token)));
                 }
             }

@@ -81,6 +81,16 @@ impl Runner {
         }
     }
 
+    /// How many events it has run.
+    pub(super) fn events(&self) -> u32 {
+        self.events
+    }
+
+    /// A connection was handed over to another worker.
+    pub(super) fn note_moved(&self) {
+        self.live.moved.add(1);
+    }
+
     /// What messages call an event of the connection that is served.
     pub(super) fn label(&self) -> Label {
         Label { name: Some("connection".into()), site: self.site }

@@ -13,12 +13,18 @@ use optimist_stm::atomics::{Atomics, Native, Word};
 use parking_lot::Mutex;
 
 use super::Hosted;
+use super::connection::Connection;
+use super::governor::Accounts;
 use super::source::Stream;
 
 /// Something that a worker has to do for another.
 pub(super) enum Note {
     /// Serve this connection.
     Connection(Stream, String, Arc<Hosted>),
+    /// This connection is yours from now on.
+    Moved(Box<Connection>),
+    /// There are to be more or fewer workers with connections: hand over those that you have too many.
+    Level,
     /// There is something in the outbox of this connection of yours.
     Flush(Token),
     /// What this connection of yours waits for has changed.
@@ -60,6 +66,8 @@ pub(crate) struct Mailbox {
     waker: Waker,
     /// How many connections its worker has, those on their way included. Relaxed: it is a measure, not a promise.
     pub(super) live: AtomicUsize,
+    /// What its worker has done, and what that took.
+    pub(super) accounts: Accounts,
 }
 
 /// Mailboxes are equal if they are the same one.
@@ -76,9 +84,16 @@ impl std::fmt::Debug for Mailbox {
 }
 
 impl Mailbox {
+    /// Called by the worker.
     pub(super) fn new(poll: &Poll, token: Token) -> io::Result<Self> {
         let waker = Waker::new(poll.registry(), token)?;
-        Ok(Mailbox { bell: Bell::default(), notes: Mutex::default(), waker, live: AtomicUsize::new(0) })
+        Ok(Mailbox {
+            bell: Bell::default(),
+            notes: Mutex::default(),
+            waker,
+            live: AtomicUsize::new(0),
+            accounts: Accounts::new(),
+        })
     }
 
     /// Leaves a note and wakes the worker.

@@ -66,6 +66,7 @@
 
 mod connection;
 mod execute;
+mod governor;
 mod limits;
 mod mailbox;
 mod outbox;
@@ -98,6 +99,7 @@ pub(crate) use poller::Poller;
 pub use signals::Signal;
 
 use crate::queue::{Shared, TransactionQueue};
+use governor::Governor;
 use mailbox::Note;
 use source::{Listener, Stream};
 
@@ -205,6 +207,8 @@ struct State {
     sources: Vec<Source>,
     /// The mailboxes of the workers that have a poller.
     mailboxes: Vec<Arc<Mailbox>>,
+    /// How many of them have connections.
+    governor: Governor,
     /// Where the next connection goes, among equals.
     next: usize,
 }

@@ -44,13 +44,13 @@ struct Shared {
     publishing: Mutex<()>,
     /// It carries datagrams.
     datagrams: bool,
-    token: Token,
-    mailbox: Arc<Mailbox>,
     buffer: Arc<Mutex<Buffer>>,
 }
 
-#[derive(Default)]
 struct Buffer {
+    /// The worker that the connection belongs to, and what it knows it by.
+    mailbox: Arc<Mailbox>,
+    token: Token,
     bytes: Vec<u8>,
     /// Its worker knows that there is something to write.
     noted: bool,
@@ -67,6 +67,25 @@ struct Buffer {
 }
 
 impl Buffer {
+    fn new(mailbox: Arc<Mailbox>, token: Token) -> Self {
+        Buffer {
+            mailbox,
+            token,
+            bytes: Vec::new(),
+            noted: false,
+            congested: false,
+            published: false,
+            start: 0,
+            events: VecDeque::new(),
+            then: VecDeque::new(),
+        }
+    }
+
+    /// Makes the connection's worker look at it.
+    fn call(&self) {
+        self.mailbox.leave(Note::Flush(self.token));
+    }
+
     /// Compares what waits with the marks, and says whether events are to be told of a change.
     fn measure(&mut self, shared: &Shared) -> bool {
         let mark = if self.congested { shared.low_water } else { shared.high_water };
@@ -132,9 +151,7 @@ impl Outbox {
                 congested: TVar::new(false),
                 publishing: Mutex::new(()),
                 datagrams,
-                token,
-                mailbox: mailbox.clone(),
-                buffer: Arc::default(),
+                buffer: Arc::new(Mutex::new(Buffer::new(mailbox.clone(), token))),
             }),
         }
     }
@@ -179,7 +196,7 @@ impl Outbox {
     /// Closes the connection, dropping what is not written. From within an event it belongs into [`Event::on_commit`].
     pub fn close(&self) {
         if !self.shared.closed.swap(true, Ordering::Relaxed) {
-            self.shared.mailbox.leave(Note::Flush(self.shared.token));
+            self.shared.buffer.lock().call();
         }
     }
 
@@ -188,7 +205,7 @@ impl Outbox {
     pub fn close_when_written(&self) {
         // Relaxed: the mailbox's lock orders it before the look that the note asks for.
         self.shared.closing.store(true, Ordering::Relaxed);
-        self.shared.mailbox.leave(Note::Flush(self.shared.token));
+        self.shared.buffer.lock().call();
     }
 
     /// Whether it is to be closed once everything has been written.
@@ -275,8 +292,11 @@ impl Outbox {
         }
     }
 
-    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.shared.mailbox
+    /// The connection has got another worker, who looks at it now. Notes that were left for the other one find nobody.
+    pub(super) fn move_to(&self, mailbox: &Arc<Mailbox>, token: Token) {
+        let mut buffer = self.shared.buffer.lock();
+        buffer.mailbox = mailbox.clone();
+        buffer.token = token;
     }
 }
 
@@ -523,10 +543,8 @@ impl Sends {
             if !buffer.noted {
                 buffer.noted = true;
                 HERE.with_borrow_mut(|here| match &here.mailbox {
-                    Some(mailbox) if Arc::ptr_eq(mailbox, &outbox.shared.mailbox) => {
-                        here.to_write.push(outbox.shared.token);
-                    }
-                    _ => outbox.shared.mailbox.leave(Note::Flush(outbox.shared.token)),
+                    Some(mailbox) if Arc::ptr_eq(mailbox, &buffer.mailbox) => here.to_write.push(buffer.token),
+                    _ => buffer.call(),
                 });
             }
         }

@@ -17,7 +17,7 @@ use super::execute::{Io, Runner};
 use super::mailbox::{Mailbox, Note};
 use super::outbox;
 use super::source::{Listener, Stream};
-use super::{Hosted, Reactor, Source, signals};
+use super::{Hosted, Reactor, Source, State, governor, signals};
 use crate::queue::{Shared, TransactionQueue};
 
 const MAILBOX: Token = Token(0);
@@ -51,6 +51,10 @@ pub(crate) struct Poller {
     accept_at: Option<Instant>,
     /// When what is left is cut off.
     stop_at: Option<Instant>,
+    /// It may have too many connections.
+    level: bool,
+    /// When the load is looked at next.
+    look_at: Instant,
 }
 
 /// What is watched that is no connection.
@@ -85,6 +89,8 @@ impl Poller {
             scratch: vec![0; READ],
             accept_at: None,
             stop_at: None,
+            level: false,
+            look_at: Instant::now(),
         };
         poller.reactor().state.lock().mailboxes.push(mailbox);
         poller.look_for_sources(runner);
@@ -155,6 +161,11 @@ impl Poller {
             self.write(token, runner);
         }
         self.to_write = to_write;
+        self.mailbox.accounts.note(runner.events());
+        // After the round, when all that was sent has been settled.
+        if std::mem::take(&mut self.level) {
+            self.hand_over(runner);
+        }
         if self.stop_at.is_some() {
             self.close_idle(runner);
         }
@@ -223,6 +234,8 @@ impl Poller {
         for note in self.mailbox.take() {
             match note {
                 Note::Connection(stream, peer, hosted) => self.adopt(stream, &peer, hosted, runner),
+                Note::Moved(connection) => self.welcome(connection, runner),
+                Note::Level => self.level = true,
                 Note::Flush(token) => self.write(token, runner),
                 Note::Resume(token) => {
                     if let Some(connection) = self.connection(token)
@@ -345,9 +358,9 @@ impl Poller {
         hosted.connections.fetch_add(1, Ordering::Relaxed);
         {
             let mut state = self.reactor().state.lock();
-            let count = state.mailboxes.len();
+            let count = state.governor.active(state.mailboxes.len());
             let first = state.next;
-            state.next = (first + 1) % count;
+            state.next = first + 1;
             let place = (0..count)
                 .map(|step| (first + step) % count)
                 .min_by_key(|place| state.mailboxes[*place].live.load(Ordering::Relaxed));
@@ -372,11 +385,7 @@ impl Poller {
         if self.stop_at.is_some() {
             return self.forget(&hosted);
         }
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, connection: None });
-            self.slots.len() - 1
-        });
-        let token = Token((FIRST_CONNECTION + index) | (self.slots[index].generation << 32));
+        let (index, token) = self.take_slot();
         runner.site = hosted.site;
         let registry = self.poll.registry();
         match Connection::new(stream, peer, hosted.clone(), token, registry, &self.mailbox, runner) {
@@ -388,6 +397,80 @@ impl Poller {
                 self.free.push(index);
                 self.forget(&hosted);
             }
+        }
+    }
+
+    fn take_slot(&mut self) -> (usize, Token) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, connection: None });
+            self.slots.len() - 1
+        });
+        (index, Token((FIRST_CONNECTION + index) | (self.slots[index].generation << 32)))
+    }
+
+    fn give_slot_back(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.generation = (slot.generation + 1) & 0x7FFF_FFFF;
+        self.free.push(index);
+    }
+
+    /// Takes a connection over from another worker.
+    fn welcome(&mut self, mut connection: Box<Connection>, runner: &mut Runner) {
+        let (index, token) = self.take_slot();
+        connection.arrive(token, self.poll.registry(), &self.mailbox);
+        self.slots[index].connection = Some(connection);
+        self.ready.push_back(token);
+        self.write(token, runner);
+    }
+
+    /// Hands connections over to workers that are to have more.
+    fn hand_over(&mut self, runner: &mut Runner) {
+        let shared = self.shared.clone();
+        // All the time, so that no other worker is ending.
+        let Some(state) = shared.reactor.get().map(|reactor| reactor.state.lock()) else { return };
+        let (serving, others) = state.mailboxes.split_at(state.governor.active(state.mailboxes.len()));
+        let live = |mailbox: &Arc<Mailbox>| mailbox.live.load(Ordering::Relaxed);
+        let share = if serving.contains(&self.mailbox) {
+            serving.iter().chain(others).map(live).sum::<usize>().div_ceil(serving.len())
+        } else {
+            0
+        };
+        for index in 0..self.slots.len() {
+            if live(&self.mailbox) <= share {
+                break;
+            }
+            let to = serving.iter().filter(|mailbox| **mailbox != self.mailbox).min_by_key(|mailbox| live(mailbox));
+            if let Some(to) = to
+                && let Some(mut connection) = self.slots[index].connection.take_if(|connection| connection.can_move())
+            {
+                connection.depart(self.poll.registry());
+                self.give_slot_back(index);
+                self.mailbox.live.fetch_sub(1, Ordering::Relaxed);
+                to.live.fetch_add(1, Ordering::Relaxed);
+                to.leave(Note::Moved(connection));
+                runner.note_moved();
+            }
+        }
+    }
+
+    /// Now and then, lets the governor look at the load and say how many workers are to have connections.
+    #[inline]
+    pub(crate) fn govern(&mut self, now: Instant) {
+        if now >= self.look_at {
+            self.look_at = now + governor::WINDOW;
+            self.look_at_load(now);
+        }
+    }
+
+    #[cold]
+    fn look_at_load(&self, now: Instant) {
+        let mut state = self.reactor().state.lock();
+        let State { mailboxes, governor, .. } = &mut *state;
+        if mailboxes.first() == Some(&self.mailbox)
+            && let Some(load) = mailboxes.iter().map(|mailbox| mailbox.accounts.read()).sum()
+            && governor.look(now, mailboxes.len(), load)
+        {
+            mailboxes.iter().for_each(|mailbox| mailbox.leave(Note::Level));
         }
     }
 
@@ -445,9 +528,7 @@ impl Poller {
         let Some(connection) = self.slots[index].connection.take() else { return };
         let hosted = connection.hosted.clone();
         connection.close(runner, self.poll.registry());
-        let slot = &mut self.slots[index];
-        slot.generation = (slot.generation + 1) & 0x7FFF_FFFF;
-        self.free.push(index);
+        self.give_slot_back(index);
         self.forget(&hosted);
     }
 
@@ -459,8 +540,10 @@ impl Poller {
         }
         // Nobody finds the mailbox any more.
         for note in self.mailbox.take() {
-            if let Note::Connection(_, _, hosted) = note {
-                self.forget(&hosted);
+            match note {
+                Note::Connection(_, _, hosted) => self.forget(&hosted),
+                Note::Moved(connection) => self.welcome(connection, runner),
+                _ => {}
             }
         }
         let sources = std::mem::take(&mut self.sources);
