@@ -24,12 +24,12 @@ use optimist_stm::run::Body;
 use optimist_stm::{Abort, Interrupt};
 
 use crate::event::{Context, Event};
+use crate::execution::Ending;
 use crate::hotspot::HotSpots;
 use crate::order::Standing;
 use crate::report::Live;
 use crate::run::Run;
 use crate::task::Task;
-use crate::worker::Ending;
 
 /// A batch takes no longer than this, as far as is known.
 const SPAN: Duration = Duration::from_micros(5);

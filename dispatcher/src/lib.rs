@@ -37,6 +37,7 @@ mod config;
 pub mod effects;
 mod error;
 mod event;
+mod execution;
 #[cfg(feature = "flowgraph")]
 pub mod flowgraph;
 mod histogram;

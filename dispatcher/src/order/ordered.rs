@@ -23,8 +23,8 @@ use optimist_stm::protocol::{Any as AnyProtocol, Protocol};
 use optimist_stm::{Abort, Interrupt};
 
 use super::{Local, take};
+use crate::execution::Ending;
 use crate::task::Task;
-use crate::worker::Ending;
 
 #[derive(Default)]
 pub(crate) struct Ordered {
