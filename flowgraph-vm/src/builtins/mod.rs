@@ -663,7 +663,15 @@ fn global(assign: &Assign) -> usize {
 
 /// The value of a record's field.
 fn record_field(record: Object, name: u32) -> Option<Value> {
-    let header = record.get(0).object()?;
-    let place = elements(header).position(|field| field == Value::symbol(name))?;
-    Some(record.get(1 + place))
+    record_place(record, name, 0).map(|place| record.get(1 + place))
+}
+
+/// The place of a record's field, which may be at `guess`.
+pub(crate) fn record_place(record: Object, name: u32, guess: usize) -> Option<usize> {
+    let (header, name) = (record.get(0).object()?, Value::symbol(name));
+    let columns = header.meta().fields();
+    if guess < columns && header.get(guess) == name {
+        return Some(guess);
+    }
+    elements(header).position(|field| field == name)
 }

@@ -68,6 +68,17 @@ impl FieldCache {
         ((word >> 32) as u32, word as u32 as usize)
     }
 
+    /// Stores a place for objects without a shape.
+    #[inline(always)]
+    pub(crate) fn store_place(&self, index: usize) {
+        // No object has this kind.
+        let word = (u32::MAX as u64) << 32 | index as u64;
+        // Usually it stands there already, and the line is shared.
+        if self.0.load(Relaxed) != word {
+            self.0.store(word, Relaxed);
+        }
+    }
+
     pub(crate) fn store(&self, kind_and_shape: u32, index: usize) {
         self.0.store((kind_and_shape as u64) << 32 | index as u64, Relaxed);
     }

@@ -299,12 +299,26 @@ impl<'a> Machine<'a> {
     }
 
     /// Finds the field of a struct or record and remembers its place.
-    #[cold]
     #[inline(never)]
     fn get_field_slowly<P: Protocol>(&mut self, tx: &mut Attempt, index: usize, cache: usize) -> Result<Value, Trap> {
         let assign = self.assignment(index);
+        if let Some(value) = self.get_record_field(assign, cache) {
+            return Ok(value);
+        }
         self.remember_field(assign, cache);
         self.perform_at::<P>(tx, index)
+    }
+
+    /// The field of a record, which is most likely where it was the last time. Records have headers of their own in place of shapes.
+    #[inline]
+    fn get_record_field(&self, assign: &Assign, cache: usize) -> Option<Value> {
+        let record = self.operand(assign.args[0]).object_of(Kind::Record)?;
+        let Immediate::Field(name) = assign.immediate else { return None };
+        let cache = &self.code().caches[cache];
+        let symbol = self.shared.name_symbols[name.index()];
+        let place = crate::builtins::record_place(record, symbol, cache.load().1)?;
+        cache.store_place(place);
+        Some(record.get(1 + place))
     }
 
     fn remember_field(&self, assign: &Assign, cache: usize) {
