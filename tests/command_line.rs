@@ -214,17 +214,19 @@ fn a_syntax_error_shows_its_line() {
         "start:\n    a = = 1\n    print_and_stop(a\n",
         "run program.flow",
         &expect![[r#"
-        error: expected a value, found `=`
-         --> program.flow:2:9
-          |
-        2 |     a = = 1
-          |         ^ expected a value
-        error: expected `)`, found the end of the file
-         --> program.flow:3:21
-          |
-        3 |     print_and_stop(a
-          |                     ^ expected `)`
-    "#]],
+            error: expected a value, found `=`
+             --> program.flow:2:9
+              |
+            2 |     a = = 1
+              |         ^ expected a value
+            error: expected `)`, found the end of the file
+             --> program.flow:3:21
+              |
+            3 |     print_and_stop(a
+              |                   - ^ expected `)`
+              |                   |
+              |                   opened here
+        "#]],
     );
 }
 

@@ -140,6 +140,28 @@ fn withdraw(from, amount) {
 }
 
 #[test]
+fn those_who_wait_for_nobody_are_shown_where_they_wait() {
+    let folder = Folder::new("waiting");
+    let program = "shared ready = 0\n\nfn main() {\n    for i in 0..3 { add wait(i) }\n}\n\nfn wait(i) {\n    if ready == 0 { rest() }\n}\n\nfn rest() {\n    retry\n}\n";
+    folder.file("waiting.flow", program);
+    check(
+        &folder.run("run waiting.flow --threads 2"),
+        1,
+        "",
+        &expect![[r#"
+        error: `retry` waits for another event to change something, but there is none that could
+          --> waiting.flow:12:5
+           |
+         8 |     if ready == 0 { rest() }
+           |                     ------ called from `wait`
+        ...
+        12 |     retry
+           |     ^^^^^ in function `rest`
+    "#]],
+    );
+}
+
+#[test]
 fn a_program_without_an_entry_is_said() {
     let folder = Folder::new("entry");
     folder.file("none.flow", "fn helper() { }\n").file("record.flow", "fn record(r) { }\n");

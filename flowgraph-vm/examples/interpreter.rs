@@ -95,6 +95,26 @@ fn main() {
 }
 ";
 
+/// As `LAPLACE_SHARED`, one sweep over a large plate to an event.
+const LAPLACE_ONCE: &str = "shared u = array(1000)
+fn prepare() {
+    for i in 0..1000 { u[i] = f64_array(1000) }
+    for j in 0..1000 { u[0][j] = 1.0 }
+}
+fn main() {
+    n = 1000
+    for i in 1..n - 1 {
+        row = u[i]
+        above = u[i - 1]
+        below = u[i + 1]
+        for j in 1..n - 1 {
+            row[j] = (row[j - 1] + row[j + 1] + above[j] + below[j]) * 0.25
+        }
+    }
+    return u[50][50]
+}
+";
+
 const FIELDS: &str = "object Account { owner, balance }
 fn main() {
     a = Account('a', 1000000)
@@ -186,13 +206,14 @@ type Line = (&'static str, &'static str, fn(&str) -> f64, f64);
 
 fn measure<P: Shipped>() {
     let wanted = std::env::args().nth(2);
-    let lines: [Line; 9] = [
+    let lines: [Line; 10] = [
         ("power", "a multiplication", |_| core(POWER, "power", &[("x", "1"), ("y", "10000000")]), 1e7),
         ("square", "an iteration", |_| core(SQUARE, "square", &[("a", "3000000"), ("r2", "0")]), 3e6),
         ("bytecode", "a loop", |text| core(text, "square", &[("a", "300000")]), 3e5),
         ("collatz", "a step", |_| functions::<P>(COLLATZ), 2_864_133.0),
         ("laplace", "a point", |_| functions::<P>(LAPLACE), 200.0 * 98.0 * 98.0),
         ("laplace-s", "a point", |_| functions::<P>(LAPLACE_SHARED), 200.0 * 98.0 * 98.0),
+        ("laplace-1", "a point", |_| functions::<P>(LAPLACE_ONCE), 998.0 * 998.0),
         ("fields", "an iteration", |_| functions::<P>(FIELDS), 1e6),
         ("calls", "a call", |_| functions::<P>(CALLS), 832_040.0),
         ("garbage", "a list", |_| functions::<P>(GARBAGE), 3e6),

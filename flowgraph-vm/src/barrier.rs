@@ -31,7 +31,7 @@ use optimist_stm::atomics::{Atomics, Native};
 use optimist_stm::attempt::Place;
 use optimist_stm::header::{FRESH, Header};
 
-use crate::heap::{Meta, Mutator, Object};
+use crate::heap::{Kind, Meta, Mutator, Object};
 use crate::value::Value;
 
 /// The cheap half of the fence between a mutator's announcement and its look at the collector's request.
@@ -161,12 +161,27 @@ pub(crate) fn write_quickly<P: Protocol>(
         object.field(index).store(bits, Release);
         return Ok(true);
     }
-    write_held::<P>(tx, object, index, bits).map(|()| true)
+    write_held::<P>(tx, header, object, index, bits).map(|()| true)
 }
 
-/// Writes a field of an object that this attempt holds. Not inlined, so that the interpreter's loop keeps its registers.
+/// Who has written so many elements of one part of an array is taken to go on, and the others are saved at once.
+const MANY: u32 = 4;
+
+/// Writes a field of an object that this attempt holds, whose old value is still to be saved. Not inlined, so that the interpreter's loop keeps its
+/// registers.
 #[inline(never)]
-fn write_held<P: Protocol>(tx: &mut Attempt, object: Object, index: usize, bits: u64) -> Result<(), Abort> {
+fn write_held<P: Protocol>(
+    tx: &mut Attempt,
+    held: Header,
+    object: Object,
+    index: usize,
+    bits: u64,
+) -> Result<(), Abort> {
+    let meta = object.meta();
+    if (meta.is(Kind::RawChunk) || meta.is(Kind::Chunk)) && tx.saved_fields(held) == MANY {
+        // SAFETY: these are the fields of the object, which is reachable.
+        unsafe { tx.save_fields(held, place(object, 0), meta.fields()) };
+    }
     // SAFETY: as in `read_quickly`.
     unsafe { P::write(tx, place(object, index), bits, None) }
 }

@@ -162,6 +162,49 @@ fn failure_rolls_back_what_the_guarded_part_did() {
 }
 
 #[test]
+fn arrays_are_rolled_back_however_much_of_them_was_written() {
+    let text = "shared dense = i64_array(100, 7)
+shared any = array(100, 'x')
+shared seed = 1
+fn chance(n) {
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    return seed // 65536 % n
+}
+fn write(times) {
+    for i in 0..times {
+        dense[chance(100)] = chance(1000)
+        any[chance(100)] = list(i)
+    }
+}
+fn state() { return list(items(dense), items(any)) }
+fn round() {
+    write(chance(8))
+    first = state()
+    inner = first
+    s = seed
+    try {
+        write(chance(60))
+        inner = state()
+        try {
+            write(chance(200))
+            raise 'inner'
+        } catch { assert(state() == inner) }
+        write(chance(60))
+        raise 'outer'
+    } catch { assert(state() == first) }
+    seed = s + 1
+}
+fn main() {
+    for i in 0..100 { add round() }
+    add show()
+}
+fn show() { print(sum(dense), seed) }
+";
+    let shown = run(text);
+    assert!(shown.ends_with('\n') && shown.split_whitespace().count() == 2, "{shown}");
+}
+
+#[test]
 fn errors_show_the_calls_that_led_there() {
     let text = "fn f(n) {\n if n == 0 { return [1][5] }\n return g(n)\n}\nfn g(n) { return f(n - 1) + 0 }\nfn main() { print(1)\n f(1) }\n";
     assert_eq!(

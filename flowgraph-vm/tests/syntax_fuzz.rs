@@ -1,16 +1,20 @@
-//! Nothing that is given to the lexer, parser, formatter, verifier or diagnostics makes them panic, and formatting keeps what a program means.
+//! Nothing that is given to the lexer, parser, formatter, verifier or diagnostics makes them panic, formatting keeps what a program means, and the
+//! machine survives whatever it runs.
 //!
 //! Texts come from three sources: any characters at all, programs that were damaged at random, and well-formed programs that
 //! were put together at random with odd spacing and comments everywhere.
 
 #[path = "common/front_end.rs"]
 mod front_end;
+#[path = "common/within_limits.rs"]
+mod within_limits;
 
 use front_end::try_everything;
 use optimist_flowgraph::model::random::Random;
-use optimist_flowgraph::syntax::token::tokenize;
+use optimist_flowgraph::syntax::token::{TokenKind, tokenize};
 use optimist_flowgraph::{Literal, Source, check, compile, fmt};
 use proptest::prelude::*;
+use within_limits::run_within_limits;
 
 const CORPUS: &[&str] = &[
     include_str!("../../examples/power.flow"),
@@ -133,44 +137,108 @@ fn the_examples_have_no_mistakes_and_survive_formatting() {
     assert!(tried >= 6, "only {tried} examples were found");
 }
 
+/// A program damaged at random, in a way in which people damage programs.
+fn damaged(text: &str, random: &mut Random) -> String {
+    // Pieces are tokens and what stands between them, so that damage is of the kind that people do.
+    let tokens = tokenize(text);
+    let mut pieces: Vec<String> = Vec::new();
+    let mut at = 0;
+    for token in &tokens.tokens {
+        pieces.push(text[at..token.span.start as usize].to_owned());
+        pieces.push(text[token.span.range()].to_owned());
+        at = token.span.end as usize;
+    }
+    for _ in 0..1 + random.below(4) {
+        let place = random.below(pieces.len());
+        match random.below(6) {
+            0 => pieces[place].clear(),
+            1 => pieces.insert(place, random.pick(TOKENS).to_owned()),
+            2 => pieces[place] = random.pick(TOKENS).to_owned(),
+            3 => {
+                let other = random.below(pieces.len());
+                pieces.swap(place, other);
+            }
+            4 => pieces.truncate(place),
+            _ => {
+                let end = (place + random.below(12)).min(pieces.len());
+                let copy = pieces[place..end].to_vec();
+                let target = random.below(pieces.len());
+                pieces.splice(target..target, copy);
+            }
+        }
+        if pieces.is_empty() {
+            pieces.push(String::new());
+        }
+    }
+    pieces.concat()
+}
+
 #[test]
 fn damaged_programs() {
     for seed in 0..rounds(1000) {
         let mut random = Random::new(seed);
         let text = random.pick(CORPUS);
-        // Pieces are tokens and what stands between them, so that damage is of the kind that people do.
-        let tokens = tokenize(text);
-        let mut pieces: Vec<String> = Vec::new();
-        let mut at = 0;
-        for token in &tokens.tokens {
-            pieces.push(text[at..token.span.start as usize].to_owned());
-            pieces.push(text[token.span.range()].to_owned());
-            at = token.span.end as usize;
-        }
-        for _ in 0..1 + random.below(4) {
-            let place = random.below(pieces.len());
-            match random.below(6) {
-                0 => pieces[place].clear(),
-                1 => pieces.insert(place, random.pick(TOKENS).to_owned()),
-                2 => pieces[place] = random.pick(TOKENS).to_owned(),
-                3 => {
-                    let other = random.below(pieces.len());
-                    pieces.swap(place, other);
-                }
-                4 => pieces.truncate(place),
-                _ => {
-                    let end = (place + random.below(12)).min(pieces.len());
-                    let copy = pieces[place..end].to_vec();
-                    let target = random.below(pieces.len());
-                    pieces.splice(target..target, copy);
-                }
-            }
-            if pieces.is_empty() {
-                pieces.push(String::new());
-            }
-        }
-        try_everything(&pieces.concat());
+        try_everything(&damaged(text, &mut random));
     }
+}
+
+/// Programs that do much in a little time, to be altered and run.
+const RUNNABLE: &[&str] = &[
+    "shared m = map()\nshared a = array(40, 0)\nobject P { x, y }\nfn main() {\n    p = P(1, [2, 'a'])\n    for i in 0..40 {\n        a[i] = i * i\n        m[i % 7] = list(i, p)\n        p.x += a[i]\n    }\n    for k, v in m { print(k, v[0], len(v)) }\n    print(p.x // 3, sum(a), sort(keys(m)), p == m[0][1])\n}\n",
+    "fn main() {\n    i = 10\n    s = \"abc\"\n    while i > 0 {\n        s = s + str(i, 's', 1.5 * i)\n        if len(s) > 30 { s = slice(s, 3) }\n        i -= 1\n    }\n    print(s, find(s, \"1\"), split(s, \"s\"), upper(s), s in s)\n    print(fib(10), pow(3, 50) % 1000, pow(2, 200) // 7, -5 // 2)\n}\nfn fib(n) { if n < 2 { return n } return fib(n - 1) + fib(n - 2) }\n",
+    "shared q = queue()\nfn main() {\n    f = f64_array(8, 0.5)\n    push(q, f)\n    push(q, [1, 2, [3]])\n    try {\n        f[3] = 2.5\n        push(q, 1)\n        raise list('no', f[3])\n    } catch e { print(e.kind, len(q), sum(f)) }\n    again:\n    f[0] -= 0.25\n    x = pop(q)\n    if f[0] > -1.0 goto again else goto done\n    done: print(x, f, reverse(items(f)))\n}\n",
+];
+
+/// A program in which a few operators, values and names were exchanged for others, so that it mostly is one still.
+fn altered(text: &str, random: &mut Random) -> String {
+    let values = [
+        "0",
+        "-1",
+        "1.5",
+        "1000000000000",
+        "none",
+        "'a'",
+        "\"ab\"",
+        "[1, 2]",
+        "array(2, 1)",
+        "map()",
+        "queue()",
+        "x",
+        "f",
+        "i",
+    ];
+    let operators = ["+", "-", "*", "/", "//", "%", "==", "<", ">=", "in", "and", "or"];
+    let mut out = String::new();
+    let mut at = 0;
+    for token in tokenize(text).tokens {
+        out.push_str(&text[at..token.span.start as usize]);
+        at = token.span.end as usize;
+        let written = &text[token.span.range()];
+        let other = match &token.kind {
+            TokenKind::Int(_) | TokenKind::Float(_) | TokenKind::Str(_) | TokenKind::Symbol(_) => &values[..],
+            TokenKind::Word(word) if word.len() == 1 => &values[..],
+            TokenKind::Punct(punct) if operators.contains(punct) => &operators[..],
+            _ => &[],
+        };
+        out.push_str(if !other.is_empty() && random.percent(3) { random.pick(other) } else { written });
+    }
+    out + &text[at..]
+}
+
+#[test]
+fn altered_programs_end_within_their_limits() {
+    let (mut ran, mut outcomes) = (0, std::collections::BTreeMap::new());
+    let rounds = rounds(1500);
+    for seed in 0..rounds {
+        let mut random = Random::new(seed ^ 0xda3a9e);
+        let text = random.pick(RUNNABLE);
+        if let Some(outcome) = run_within_limits(&altered(text, &mut random)) {
+            ran += 1;
+            *outcomes.entry(outcome).or_insert(0) += 1;
+        }
+    }
+    println!("{ran} of {rounds} ran: {outcomes:?}");
+    assert!(ran * 4 > rounds && outcomes.len() > 5, "{ran} of {rounds}: {outcomes:?}");
 }
 
 #[test]

@@ -4,6 +4,10 @@
 
 use std::cmp::Ordering;
 
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_traits::Zero;
+
 use crate::flowgraph::fault::Fault;
 use crate::flowgraph::op::Op;
 use crate::literal::{Int, Literal};
@@ -121,20 +125,26 @@ pub fn floats(op: Op, a: f64, b: f64) -> Result<Literal, Fault> {
     }))
 }
 
-/// The quotient of two integers as a float. Those that no float can hold are cut to their leading bits first.
+/// The quotient of two integers as a float, also where the integers themselves are beyond all floats.
 fn quotient(a: &Int, b: &Int) -> Result<Literal, Fault> {
     let (x, y) = (a.to_f64(), b.to_f64());
     if b.is_zero() || (x.is_finite() && y.is_finite()) {
         return floats(Op::Div, x, y);
     }
-    let leading = |int: &Int| {
-        let cut = int.bits().saturating_sub(64);
-        (Int::from(int.to_big() >> cut).to_f64(), i32::try_from(cut).expect("integers are not that large"))
-    };
-    let ((x, cut_x), (y, cut_y)) = (leading(a), leading(b));
-    // In two steps, since the power of two alone may be too small for a float where the quotient is not.
-    let power = (cut_x - cut_y).clamp(-2200, 2200);
-    Ok(Literal::Float(x / y * 2_f64.powi(power / 2) * 2_f64.powi(power - power / 2)))
+    // As many bits of the quotient as a float can take and some more, the last of them telling whether there are others behind it.
+    let bits = |int: &Int| i32::try_from(int.bits()).expect("integers are not that long");
+    let shift = bits(b) + 66 - bits(a);
+    let (a, b) = (a.to_big(), b.to_big());
+    let shifted = if shift >= 0 { &a << shift } else { &a >> -shift };
+    let (mut quotient, rest) = shifted.div_rem(&b);
+    if !rest.is_zero() || (shift < 0 && a.trailing_zeros().is_some_and(|zeros| zeros < u64::from(shift.unsigned_abs())))
+    {
+        quotient |= BigInt::from(1);
+    }
+    // In two steps, since the power of two alone may be beyond all floats where the result is not.
+    let power = (-shift).clamp(-2200, 2200);
+    let leading = Int::from(quotient).to_f64();
+    Ok(Literal::Float(leading * 2_f64.powi(power / 2) * 2_f64.powi(power - power / 2)))
 }
 
 /// The greatest integer that is not above the quotient, where that is a float; it goes with [`modulo`]. Rounding the rounded quotient down
@@ -239,7 +249,7 @@ mod tests {
 
     #[test]
     fn quotients_of_huge_integers_are_floats() {
-        let power = |exponent| Literal::Int(Int::from(num_bigint::BigInt::from(10).pow(exponent)));
+        let power = |exponent| Literal::Int(Int::from(BigInt::from(10).pow(exponent)));
         assert_eq!(eval(Op::Div, power(400), power(399)), "10.0");
         assert_eq!(eval(Op::Div, power(400), power(700)), "1e-300");
         assert_eq!(eval(Op::Div, power(400), Literal::int(-3)), "-inf");
@@ -249,7 +259,7 @@ mod tests {
 
     #[test]
     fn huge_products_are_refused() {
-        let huge = Literal::Int(Int::from(num_bigint::BigInt::from(1) << (MAX_INT_BITS - 1)));
+        let huge = Literal::Int(Int::from(BigInt::from(1) << (MAX_INT_BITS - 1)));
         assert!(eval(Op::Mul, huge.clone(), huge).starts_with("integer_too_large"));
     }
 }

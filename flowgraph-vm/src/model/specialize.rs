@@ -129,7 +129,7 @@ impl Specializer<'_> {
         if self.blocks.len() > self.limits.blocks {
             let versions = self.made[original.index()];
             let message = format!(
-                "specialising has not ended after {} residual blocks, {versions} of them of `{}`",
+                "specialising has not ended after {} residual blocks: `{}` has {versions} versions",
                 self.limits.blocks, block.label
             );
             return Err(ModelError::limit(message, block));

@@ -348,11 +348,14 @@ fn limits_end_everything() {
     let limits = Limits { steps: 100, blocks: 100, trace: 100 };
     let program = program("s: i = i + 1\n goto s\nt: i = i + 1\n goto s");
     let one = given(&["i=0"]);
-    assert_eq!(shown(&run(&program, "s", &one, limits)), "error: still running after 100");
+    assert_eq!(shown(&run(&program, "s", &one, limits)), "error: still running after 100 blocks");
     let error = specialize(&program, "s", &one, limits).expect_err("explodes");
-    assert_eq!(error.to_string(), "specialisation has not ended after 100");
-    let error = trace(&program, "t", &one, limits).expect_err("never comes back");
-    assert!(matches!(error, ModelError::Limit { .. }), "{error}");
+    assert_eq!(error.to_string(), "specialising has not ended after 100 residual blocks: `s` has 101 versions");
+    let error = trace(&program, "t", &one, Limits { trace: 50, ..limits }).expect_err("never comes back");
+    assert_eq!(error.to_string(), "the trace has not come back to `t` after 50 steps");
+    let place =
+        error.to_diagnostic(&Source::new("t.flow", "s: i = i + 1\n goto s\nt: i = i + 1\n goto s")).map(|d| d.primary);
+    assert_eq!(place.map(|label| (label.span.start, label.text)), Some((0, "in block `s`".to_owned())));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! From syntax tree to flowgraph: names become numbers, nested expressions become temporaries, structured statements become blocks.
 //!
 //! `core` takes labelled blocks as they are. `declarations` collects what a program of functions declares, and
-//! `body` and `expression` take its functions apart, each into one [`Function`](super::program::Function).
+//! `body`, `statements` and `expression` take its functions apart, each into one [`Function`](super::program::Function).
 
 mod body;
 mod core;
 mod declarations;
 mod expression;
+mod statements;
 #[cfg(test)]
 mod tests;
 
