@@ -82,13 +82,18 @@ impl<A: Atomics> Hooks<A> {
         if self.log.len() == mark.log && self.locals.len() == mark.locals {
             return;
         }
+        if crate::mutant!(A, "undone-hook-kept", false, true) {
+            return;
+        }
         let undone: Vec<Entry<A>> = self.log.drain(mark.log..).collect();
         let locals: Vec<Local> = self.locals.drain(mark.locals..).collect();
         // An older savepoint may stand further down; treating all that is left as older than a savepoint costs a copy at most.
         self.floor = mark.locals;
         for entry in undone {
             match entry {
-                Entry::OnAbort(hook) => self.rolled_back.push(hook),
+                Entry::OnAbort(hook) if crate::mutant!(A, "undone-abort-hook-forgotten", true, false) => {
+                    self.rolled_back.push(hook);
+                }
                 other => quietly(|| drop(other)),
             }
         }
@@ -171,8 +176,12 @@ impl<A: Atomics> Attempt<A> {
             rolled_back.into_iter().for_each(&mut run);
             for entry in log {
                 match entry {
-                    Entry::OnCommit(hook) if committed => run(hook),
-                    Entry::OnAbort(hook) if !committed => run(hook),
+                    Entry::OnCommit(hook) if committed || crate::mutant!(A, "commit-hook-after-abort", false, true) => {
+                        run(hook);
+                    }
+                    Entry::OnAbort(hook) if !committed || crate::mutant!(A, "abort-hook-after-commit", false, true) => {
+                        run(hook);
+                    }
                     other => quietly(|| drop(other)),
                 }
             }

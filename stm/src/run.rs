@@ -88,8 +88,8 @@ struct Unwinding<'a, A: Atomics, P: Protocol<A>> {
     protocol: std::marker::PhantomData<P>,
 }
 
-impl<A: Atomics, P: Protocol<A>> Drop for Unwinding<'_, A, P> {
-    fn drop(&mut self) {
+impl<A: Atomics, P: Protocol<A>> Unwinding<'_, A, P> {
+    fn end(&mut self) {
         self.tx.slot().counters.failures.increment();
         roll_back::<P, A>(self.tx);
         let mode = self.tx.mode;
@@ -98,6 +98,17 @@ impl<A: Atomics, P: Protocol<A>> Drop for Unwinding<'_, A, P> {
         if self.tx.hooked {
             // The body's panic goes on; that of a hook, which has been reported, goes no further.
             drop(self.tx.run_hooks(false));
+        }
+    }
+}
+
+impl<A: Atomics, P: Protocol<A>> Drop for Unwinding<'_, A, P> {
+    fn drop(&mut self) {
+        if A::CAN_WAIT {
+            self.end();
+        } else {
+            // A model checker that gives an execution up unwinds the threads that are left, and its atomics panic then.
+            crate::hooks::quietly(|| self.end());
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Each is a small program under loom with a question of its own; all are generic over the protocol.
 #![expect(unsafe_code, reason = "follows values whose lifetime is what is checked; loom watches the accesses")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -59,6 +59,12 @@ pub fn scenarios<P: Protocol<Loom>>() -> Vec<Scenario<P>> {
         ("retry of two", "a waiter for two objects is not woken by the second", always, retry_second::<P>),
         ("reclamation", "a value is freed while a transaction may follow it", always, reclamation::<P>),
         (
+            "reclamation, failing reader",
+            "a value is freed while a transaction that fails may follow it",
+            always,
+            reclamation_failing::<P>,
+        ),
+        (
             "reclamation of the undone",
             "a value born in an aborted transaction is seen or leaked",
             always,
@@ -67,6 +73,7 @@ pub fn scenarios<P: Protocol<Loom>>() -> Vec<Scenario<P>> {
         ("irrevocable token", "two irrevocable transactions run at once", always, token::<P>),
         ("token alone", "what one holder of the token did is not seen by the next", always, token_alone::<P>),
         ("nested", "a nested roll-back leaves a trace, or undoes too much", always, nested::<P>),
+        ("hooks", "a hook runs that should not, or does not run that should", always, hooks::<P>),
         ("two fields", "the fields of one object are torn", always, two_fields::<P>),
         ("privatisation", "a private object changes", |info| info.privatisation_safe, privatisation::<P>),
         (
@@ -215,23 +222,33 @@ fn with_boxes(heap: &Heap<Loom>) {
     heap.poke(0, 1);
 }
 
-/// Follows the value twice within a transaction, once at its end.
-fn follower<P: Protocol<Loom>>(mode: Mode) -> impl FnOnce(&mut Session0<P>) + 'static {
+/// Follows the value twice within a transaction, once at its end, which it may fail at.
+fn follower<P: Protocol<Loom>>(mode: Mode, fails: bool) -> impl FnOnce(&mut Session0<P>) + 'static {
     move |session| {
         let _ = session.attempt::<(), ()>(mode, |view| {
             let word = view.get(0)?;
             follow(word);
             view.get(1)?;
             follow(word);
-            Ok(())
+            if fails { Err(Interrupt::Error(())) } else { Ok(()) }
         });
     }
 }
 
 fn reclamation<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    reclamation_beside::<P>(false)
+}
+
+fn reclamation_failing<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    reclamation_beside::<P>(true)
+}
+
+/// One replaces a value and frees what it can, the other follows it.
+fn reclamation_beside<P: Protocol<Loom>>(fails: bool) -> Result<(), Wrong> {
     let heap = Heap::<Loom>::new(2);
     with_boxes(&heap);
-    let (mut session, (), (tried, committed)) = both::<P, _, _>(&heap, follower::<P>(Mode::Update), |session| {
+    let reader = follower::<P>(Mode::Update, fails);
+    let (mut session, (), (tried, committed)) = both::<P, _, _>(&heap, reader, |session| {
         let mut tried = false;
         let body = |view: &mut View<'_, Loom, P>| {
             tried = true;
@@ -256,7 +273,7 @@ fn reclamation<P: Protocol<Loom>>() -> Result<(), Wrong> {
 fn reclaim_born<P: Protocol<Loom>>() -> Result<(), Wrong> {
     let heap = Heap::<Loom>::new(2);
     with_boxes(&heap);
-    let (_session, (), tried) = both::<P, _, _>(&heap, follower::<P>(Mode::ReadOnly), |session| {
+    let (_session, (), tried) = both::<P, _, _>(&heap, follower::<P>(Mode::ReadOnly, false), |session| {
         let mut tried = false;
         let _ = session.attempt::<(), ()>(Mode::Update, |view| {
             tried = true;
@@ -362,6 +379,68 @@ fn nested<P: Protocol<Loom>>() -> Result<(), Wrong> {
     }
     let last = (heap.peek(0), heap.peek(1));
     if last == (if committed { 3 } else { 0 }, 0) { Ok(()) } else { Err(wrong(format!("afterwards it is {last:?}"))) }
+}
+
+thread_local! {
+    // Loom runs all threads of a model on one.
+    static HOOKS: Cell<[(bool, u32); 4]> = const { Cell::new([(false, 0); 4]) };
+}
+
+/// The hooks of the scenario: of the attempt and of a nested part that is rolled back.
+const COMMIT: usize = 0;
+const ABORT: usize = 1;
+const UNDONE_COMMIT: usize = 2;
+const UNDONE_ABORT: usize = 3;
+
+/// Registers a hook that counts how often it runs.
+fn register<P: Protocol<Loom>>(view: &mut View<'_, Loom, P>, which: usize) {
+    let change = move |change: fn(&mut (bool, u32))| {
+        let mut all = HOOKS.get();
+        change(&mut all[which]);
+        HOOKS.set(all);
+    };
+    change(|hook| hook.0 = true);
+    let hook = Box::new(move || change(|hook| hook.1 += 1));
+    let tx = view.descriptor();
+    if [COMMIT, UNDONE_COMMIT].contains(&which) { tx.add_commit_hook(hook) } else { tx.add_abort_hook(hook) }
+}
+
+/// An attempt with hooks that fails, and one that may commit, beside a reader of what they write.
+fn hooks<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    let heap = Heap::<Loom>::new(1);
+    let (_session, wrong_ones, _) = both::<P, _, _>(
+        &heap,
+        |session| {
+            let mut run = |fails: bool| {
+                HOOKS.set([(false, 0); 4]);
+                let outcome = session.attempt::<_, ()>(Mode::Update, |view| {
+                    register(view, COMMIT);
+                    register(view, ABORT);
+                    let savepoint = view.savepoint();
+                    register(view, UNDONE_COMMIT);
+                    register(view, UNDONE_ABORT);
+                    view.set(0, 1)?;
+                    view.roll_back_to(savepoint);
+                    view.set(0, 2)?;
+                    if fails { Err(Interrupt::Error(())) } else { Ok(()) }
+                });
+                let committed = outcome.is_ok();
+                assert!(session.attempt_mut().run_hooks(committed).is_none(), "a hook panicked");
+                let due = |which| match which {
+                    COMMIT => committed,
+                    ABORT => !committed,
+                    UNDONE_COMMIT => false,
+                    _ => true,
+                };
+                let all = HOOKS.get();
+                (0..4).find(|&which| all[which].1 != u32::from(all[which].0 && due(which)))
+            };
+            run(true).or_else(|| run(false))
+        },
+        |session| session.attempt::<_, ()>(Mode::Update, |view| Ok(view.get(0)?)).ok(),
+    )?;
+    let names = ["commit hook", "abort hook", "commit hook of an undone part", "abort hook of an undone part"];
+    wrong_ones.map_or(Ok(()), |which| Err(wrong(format!("the {} has not run as often as it should", names[which]))))
 }
 
 /// Two fields of one object, written together twice, once undone.
