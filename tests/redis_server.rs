@@ -632,6 +632,56 @@ fn check(server: &Server, counter: &str, least: u64) {
     assert!(count == least || count == least + 1, "{counter} is {count}, acknowledged was {least}");
 }
 
+/// What a database is called does not depend on what lies behind the number, which FLUSHALL changes.
+#[test]
+fn messages_name_databases_by_their_numbers() {
+    let server = Server::start(&[]);
+    let (mut hearing, mut client) = (server.connect(), server.connect());
+    assert_eq!(client.call(&["CONFIG", "SET", "notify-keyspace-events", "KEAn"]), "OK");
+    assert_eq!(hearing.call(&["PSUBSCRIBE", "__key*__:*"]), "psubscribe __key*__:* 1");
+    for flush in ["FLUSHALL", "FLUSHDB", "PING"] {
+        assert_eq!(client.call(&["SELECT", "7"]), "OK");
+        assert_eq!(client.call(&["SET", "k", "v"]), "OK");
+        for (channel, message) in [("space", "k new"), ("event", "new k"), ("space", "k set"), ("event", "set k")] {
+            let expected = format!("pmessage __key*__:* __key{channel}@7__:{message}");
+            assert_eq!(hearing.reply().expect("a message"), expected, "before {flush}");
+        }
+        client.call(&[flush]);
+    }
+}
+
+/// What has changed since the commands were queued counts: a transaction that may not run any more does not run in part.
+#[test]
+fn transactions_that_may_not_run_are_discarded() {
+    let server = Server::start(&[]);
+    let (mut client, mut other) = (server.connect(), server.connect());
+    for (command, allowed) in [("SET", false), ("GET", true)] {
+        assert_eq!(client.call(&["MULTI"]), "OK");
+        let words = [command, "k", "v"];
+        assert_eq!(client.call(&words[..if allowed { 2 } else { 3 }]), "QUEUED");
+        assert_eq!(client.call(&["DEL", "k"]), "QUEUED");
+        assert_eq!(other.call(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+        let reply = client.call(&["EXEC"]);
+        assert_eq!(reply.starts_with("EXECABORT Transaction discarded because of: OOM"), !allowed, "{reply}");
+        assert_eq!(other.call(&["CONFIG", "SET", "maxmemory", "0"]), "OK");
+    }
+    assert_eq!(client.call(&["EXEC"]), "ERR EXEC without MULTI");
+}
+
+#[test]
+fn shut_down_it_ends() {
+    let log = Scratch::new("shutdown.aof");
+    let mut server = Server::start(&["--aof", log.path()]);
+    let (mut client, mut other) = (server.connect(), server.connect());
+    assert_eq!(client.call(&["SET", "k", "v"]), "OK");
+    assert_eq!(client.call(&["SHUTDOWN", "SOON"]), "ERR syntax error");
+    client.stream.write_all(&frame(&["SHUTDOWN", "NOSAVE"])).expect("the server reads");
+    assert!(client.is_closed() && other.is_closed());
+    until("the end of the process", || server.process.try_wait().expect("a child").is_some());
+    assert!(server.process.wait().expect("a child").success());
+    assert_eq!(Server::start(&["--aof", log.path()]).connect().call(&["GET", "k"]), "v");
+}
+
 #[test]
 fn terminated_it_drains() {
     let server = Server::start(&[]);

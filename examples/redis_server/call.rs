@@ -102,9 +102,9 @@ impl Effects {
     /// Says that what was logged from `start` on belongs to a database, where the entries before it belong to `current`.
     pub(crate) fn select(&mut self, start: usize, db: usize, current: &mut usize) {
         if self.log.len() > start && *current != db {
-            let entry = self.log.split_off(start);
-            append_command(&mut self.log, &[b"SELECT", db.to_string().as_bytes()]);
-            self.log.extend_from_slice(&entry);
+            let mut select = Vec::new();
+            append_command(&mut select, &[b"SELECT", db.to_string().as_bytes()]);
+            self.log.splice(start..start, select);
             self.logged += 1;
             *current = db;
         }
@@ -113,10 +113,8 @@ impl Effects {
     /// Makes one entry of what was logged from `start` on, if it is more than one command.
     pub(crate) fn enclose(&mut self, start: usize, logged_before: usize) {
         if self.logged > logged_before + 1 {
-            let entries = self.log.split_off(start);
-            append_command(&mut self.log, &[b"MULTI"]);
-            self.log.extend_from_slice(&entries);
-            append_command(&mut self.log, &[b"EXEC"]);
+            self.log.splice(start..start, *b"*1\r\n$5\r\nMULTI\r\n");
+            self.log.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         }
     }
 }

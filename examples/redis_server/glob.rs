@@ -78,7 +78,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{STARS, matches};
 
     #[test]
     fn patterns() {
@@ -99,5 +99,9 @@ mod tests {
         }
         let many = "a*".repeat(50) + "b";
         assert!(!matches(many.as_bytes(), "a".repeat(500).as_bytes()));
+        let text = "a".repeat(2 * STARS);
+        assert!(matches("*?".repeat(STARS).as_bytes(), text.as_bytes()));
+        assert!(!matches("*?".repeat(STARS + 1).as_bytes(), text.as_bytes()));
+        assert!(matches("*".repeat(2 * STARS).as_bytes(), text.as_bytes()));
     }
 }
