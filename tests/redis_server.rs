@@ -431,6 +431,16 @@ fn waiting_watching_scanning() {
     until("blocking", || server.info("blocked_clients") == "1");
     assert_eq!(other.call(&["RPUSH", "b", "x", "y"]), "2");
     assert_eq!(one.reply().expect("an answer"), "b x");
+    // A wrong type at the source is as good as nothing there; at the target it is an error.
+    assert_eq!(other.call(&["SET", "target", "text"]), "OK");
+    one.stream.write_all(&frame(&["BRPOPLPUSH", "source", "target", "0"])).expect("the server reads");
+    until("blocking", || server.info("blocked_clients") == "1");
+    assert_eq!(other.call(&["SET", "source", "text"]), "OK");
+    assert_eq!(other.call(&["DEL", "source"]), "1");
+    assert_eq!(server.info("blocked_clients"), "1");
+    assert_eq!(other.call(&["RPUSH", "source", "x"]), "1");
+    assert!(one.reply().expect("an answer").starts_with("WRONGTYPE"));
+    assert_eq!(other.call(&["DEL", "source", "target"]), "2");
     // Somebody else's change between WATCH and EXEC.
     assert_eq!(one.call(&["WATCH", "b"]), "OK");
     assert_eq!(other.call(&["RPUSH", "b", "z"]), "2");

@@ -19,8 +19,20 @@ pub(crate) enum Fail {
     Abort(Abort),
     /// The reply is an error. Nothing has been written.
     Error(Cow<'static, str>),
+    /// The key that the command is about holds a value of another type. For one that waits that is as if it held none.
+    WrongType,
     /// It waits for a change.
     Block,
+}
+
+impl Fail {
+    /// As what the client is told.
+    pub(crate) fn spoken(self) -> Self {
+        match self {
+            Fail::WrongType => Fail::Error(WRONG_TYPE.into()),
+            other => other,
+        }
+    }
 }
 
 impl From<Abort> for Fail {
@@ -293,7 +305,7 @@ impl Call<'_, '_> {
         match self.get(key)? {
             None => Ok(None),
             Some(Item { value: Value::Str(value), expires, .. }) => Ok(Some((value, expires))),
-            Some(_) => error(WRONG_TYPE),
+            Some(_) => Err(Fail::WrongType),
         }
     }
 
@@ -319,7 +331,7 @@ macro_rules! containers {
                     match self.get(key)? {
                         None => Ok(None),
                         Some(Item { value: Value::$variant(value), expires, .. }) => Ok(Some((value, expires))),
-                        Some(_) => error(WRONG_TYPE),
+                        Some(_) => Err(Fail::WrongType),
                     }
                 }
 

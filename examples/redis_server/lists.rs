@@ -306,7 +306,8 @@ fn shift(call: &mut Call<'_, '_>, from: Side, to: Side) -> Done<Option<Bytes>> {
     let (source, target) = (call.args[1], call.args[2]);
     let Some((mut list, expires)) = call.list(source)? else { return Ok(None) };
     if source != target {
-        call.list(target)?;
+        // What is wrong with the target no waiting puts right.
+        call.list(target).map_err(Fail::spoken)?;
     }
     let Some(value) = from.pop(&mut list) else { return Ok(None) };
     call.notify('l', from.event("lpop", "rpop"), source)?;

@@ -149,10 +149,10 @@ fn apply(server: &Arc<Server>, client: &Arc<Client>, entry: &[Vec<Vec<u8>>]) -> 
                 now: 0,
                 own_log: false,
             };
-            match run(&mut call) {
+            match run(&mut call).map_err(Fail::spoken) {
                 Err(Fail::Abort(abort)) => return Err(abort),
                 Err(Fail::Error(text)) => failure = Some(text.into_owned()),
-                Ok(()) | Err(Fail::Block) => {}
+                Ok(()) | Err(Fail::Block | Fail::WrongType) => {}
             }
         }
         Ok::<(), Abort>(())

@@ -30,7 +30,7 @@ use optimist::flowgraph::{Literal, Source, compile_with};
 use optimist::stm::protocol::Any;
 use optimist::stm::{Interrupt, Tx};
 
-use crate::call::{Call, Done, Effects, Fail, SYNTAX, error};
+use crate::call::{Call, Done, Effects, Fail, SYNTAX, WRONG_TYPE, error};
 use crate::numbers::integer;
 use crate::reply::Reply;
 use crate::server::Server;
@@ -307,6 +307,7 @@ fn perform(
         Err(Fail::Block) => reply.null(),
         Err(Fail::Abort(abort)) => return Err(HostError::Abort(abort)),
         Err(Fail::Error(text)) => return Err(HostError::Failed(text.into_owned())),
+        Err(Fail::WrongType) => return Err(HostError::Failed(WRONG_TYPE.to_owned())),
     }
     stage.marks.push(stage.effects.mark());
     stage.client.position.set(tx, position + 1)?;

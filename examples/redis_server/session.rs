@@ -499,18 +499,14 @@ impl Scene<'_> {
         let start = reply.bytes.len();
         let db = server.database(ev, db)?;
         let mut call = Call { tx: ev.tx(), args: words, reply, server, effects, client, db, now, own_log: false };
-        let done = match call.run(run) {
-            Err(Fail::Error(text)) if self.waits && text.starts_with("WRONGTYPE") => Err(Fail::Block),
-            done => done,
-        };
-        match done {
+        match call.run(run).map_err(|fail| if self.waits { fail } else { fail.spoken() }) {
             Ok(()) => {}
             Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
             Err(Fail::Error(text)) => {
                 reply.bytes.truncate(start);
                 reply.error(&text);
             }
-            Err(Fail::Block) => {
+            Err(Fail::Block | Fail::WrongType) => {
                 let unblock = client.unblock.get(ev)?;
                 let nothing = |reply: &mut Reply| match command.name {
                     "blmove" | "brpoplpush" => reply.null(),

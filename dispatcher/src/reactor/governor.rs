@@ -8,7 +8,8 @@
 //!    were ready to run and *waited* for a processor, from the kernel's accounts.
 //! 2. While workers wait, and all of them together run hardly longer than one fewer could, one fewer is tried; while those that there are never
 //!    sleep, one more. At all other times nothing changes.
-//! 3. A trial lasts two windows, of which the second one counts. If clearly more was served, it stays like that; otherwise it is as before.
+//! 3. A trial lasts two windows, of which the second one counts. If fewer workers served clearly more, or more workers no less, it stays
+//!    like that; otherwise it is as before.
 //! 4. After a trial that was in vain, the next one is put off for twice as long. When the load changes it is given time to become steady, and
 //!    then the question is a new one.
 //!
@@ -35,8 +36,9 @@ const BUSY: f64 = 0.9;
 /// Rule 2: what a worker can do beside, on the average, that need not wake up for each request.
 const MORE: f64 = 1.25;
 
-/// Rule 3.
-const GAIN: f64 = 1.02;
+/// Rule 3: how many times as much fewer workers must serve, and more workers. In doubt there are more, for then a long event keeps fewer
+/// connections waiting.
+const GAIN: [f64; 2] = [1.08, 1.0];
 
 /// Rule 4: a load that is so many times the last one is another one.
 const OTHER: f64 = 1.4;
@@ -155,7 +157,7 @@ impl Governor {
             }
             Phase::Trial(from, before) => {
                 self.phase = Phase::Steady;
-                let better = rate >= before * GAIN;
+                let better = rate >= before * GAIN[usize::from(active > from)];
                 self.usual = if better { rate } else { before };
                 self.patience = if better { PATIENCE[0] } else { (2 * self.patience).min(PATIENCE[1]) };
                 self.next = Some(now + self.patience);

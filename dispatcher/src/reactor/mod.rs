@@ -49,6 +49,8 @@
 //!    bytes are in it. An event that fails has sent nothing.
 //! 3. Outboxes are written to their sockets when the batches of a round are done, after [`Service::settle`]. A worker writes only
 //!    its own connections' sockets; others leave it a note. What is to follow the writing is [said with the sending](Event::send_then).
+//!    Between two rounds a connection may be handed over to another worker, so a session keeps nothing in its thread: workers that wait for
+//!    processors are tried with fewer of them serving, and stay like that if more is served.
 //! 4. A connection whose outbox holds more than the high water mark is not read until it is below the low one, and events that
 //!    send to it from elsewhere can [wait for room](Outbox::wait_for_room). Over the hard limit `send` fails inside the event that sends.
 //! 5. A failed write ends the connection, and [`Session::closed`] is told of it and of the event to which the first byte that was not

@@ -2,6 +2,10 @@
 //!
 //! A round: note who is readable; read each of those once and run the batch of events that this gives; settle; write what was sent. A
 //! connection whose read filled the buffer has probably more, and comes again in the next round, after the others.
+//!
+//! A connection is handed over after a round: the old worker stops watching it and leaves it in the new one's mailbox. Whoever sends to it
+//! meanwhile leaves a note that finds nobody, for the token is used up; so the new worker, once the outbox names it, reads and writes
+//! without having been told to.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
