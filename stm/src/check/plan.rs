@@ -85,6 +85,8 @@ pub const REGRESSIONS: &[&str] = &[
     // A version used again: the second write must not look like the first.
     "wx!; wx | rx rx",
     "wx!; wx! | rx",
+    // A field loaded too early on the slow way of a reader: it met the object locked by one who only read it, and the next writer's value.
+    "*rx; wx! | ?rx",
 ];
 
 impl Depth {
