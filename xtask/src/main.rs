@@ -101,6 +101,10 @@ fn faults(arguments: &[String]) -> bool {
     checks(&["faults"], &[("OPTIMIST_FAULTS", arguments.first().map_or("1000000", String::as_str))])
 }
 
+fn prove(arguments: &[String]) -> bool {
+    checks(&["loom"], &[("OPTIMIST_PROVE", arguments.first().map_or("all", String::as_str))])
+}
+
 fn overnight(_: &[String]) -> bool {
     let histories = [("OPTIMIST_HISTORIES", "1000000000"), ("OPTIMIST_SCHEDULES", "100000000")];
     checks(&["faults"], &[("OPTIMIST_FAULTS", "1000000")])

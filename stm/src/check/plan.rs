@@ -87,6 +87,8 @@ pub const REGRESSIONS: &[&str] = &[
     "wx!; wx! | rx",
     // A field loaded too early on the slow way of a reader: it met the object locked by one who only read it, and the next writer's value.
     "*rx; wx! | ?rx",
+    // A sequence given back by one who has not written: whoever finds it must see what was written before.
+    "wx wy | *rx | rx ry",
 ];
 
 impl Depth {

@@ -184,7 +184,8 @@ fn pause<A: Atomics>(tx: &Attempt<A>, rounds: &mut u32) -> Result<(), Abort> {
 /// Keeps everybody else from committing writes. Nothing has been read yet.
 #[cold]
 fn reserve_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
-    // Acquire: the writes of the last commit are visible. Of those who reserve there is one at a time, by the token.
+    // Acquire: the writes of the last commit are visible. Of those who reserve there is one at a time, by the token. Equivalent: the snapshot
+    // was loaded with acquire, and nothing has been written since if its number is found here.
     while tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot | RESERVED, Ordering::Acquire).is_err() {
         tx.snapshot = quiet_sequence(tx)?;
     }
