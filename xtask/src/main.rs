@@ -21,6 +21,7 @@ const TASKS: &[Task] = &[
         run: check_protocols,
     },
     Task { name: "faults", purpose: "a million faults at every step of stm's transactions: [COUNT]", run: faults },
+    Task { name: "prove", purpose: "plants every fault in stm's protocols: [NAME,…], all by default", run: prove },
     Task {
         name: "overnight",
         purpose: "the long forms of stm's models, faults, histories and schedules",

@@ -89,6 +89,8 @@ pub const REGRESSIONS: &[&str] = &[
     "*rx; wx! | ?rx",
     // A sequence given back by one who has not written: whoever finds it must see what was written before.
     "wx wy | *rx | rx ry",
+    // A read repeated after a validation, that finds the value of the next commit and not its sequence number (norec).
+    "wy; wx wy | rx ry",
 ];
 
 impl Depth {

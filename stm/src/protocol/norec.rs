@@ -222,7 +222,8 @@ fn take_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
     if taken == Some(true) {
         return Ok(());
     }
-    // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases.
+    // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases. Equivalent: the
+    // snapshot was loaded with acquire, and nothing has been written since if its number is found here.
     while let Err(seen) = tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot | WRITER, Ordering::Acquire) {
         if seen & RESERVED != 0 {
             pause(tx, &mut rounds)?;
@@ -253,12 +254,14 @@ fn revalidate<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
         let now = quiet_sequence(tx)?;
         let holds = tx.values.iter().all(|read| {
             // SAFETY: whoever read the field promised that the object stays allocated until the attempt ends. Acquire: as in
-            // `read`.
+            // `read`. Equivalent: as below.
             unsafe { read.place.field() }.load(Ordering::Acquire) == read.value
         });
         if !crate::mutant!(A, "norec-values-not-compared", holds, true) {
             return Err(Abort::Validation);
         }
+        // Somebody may have committed meanwhile. Equivalent: whoever reads or commits under the new snapshot compares the sequence with it once
+        // more; looking here already saves a round.
         let after =
             crate::mutant!(A, "norec-sequence-not-read-again", tx.domain().sequence.load(Ordering::Relaxed), now);
         if after & !RESERVED == now {
