@@ -57,7 +57,8 @@ pub(crate) fn dropping(drops: impl FnOnce()) {
 #[cold]
 #[inline(never)]
 pub(crate) fn retire_replaced<A: Atomics>(tx: &mut Attempt<A>) {
-    // Acquire: at least the stamp of the commit that unlinked the values.
+    // Acquire: at least the stamp of the commit that unlinked the values. Equivalent: nothing is read through the clock here. That it is not
+    // older than the begin of a transaction that can still find the values is due to the locks of the commit, taken with acquire before.
     let now = tx.domain().clock.load(Ordering::Acquire);
     let stamp = crate::mutant!(A, "reclaim-stamp-too-old", now + 1, 0);
     let Attempt { replaced, garbage, .. } = tx;
@@ -102,7 +103,10 @@ pub(crate) fn collect<A: Atomics>(tx: &mut Attempt<A>) {
     }
     // Rule 4. Two: a stamp is the clock plus one, and rule 3 asks for a later begin.
     if crate::mutant!(A, "reclaim-clock-not-advanced", true, false) {
-        tx.domain().clock.fetch_add(2, Ordering::AcqRel);
+        // Release pairs with the acquire of whoever begins with the advanced clock: it finds the values unlinked. Equivalent: under every
+        // shipped protocol the commit has written the clock with release, which this addition carries on, or has executed a full fence
+        // after its writes. A protocol need not.
+        tx.domain().clock.fetch_add(2, Ordering::Release);
     }
     let oldest = crate::mutant!(A, "reclaim-running-ignored", tx.domain().oldest_active(), crate::domain::IDLE);
     dropping(|| {

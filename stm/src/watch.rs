@@ -83,7 +83,8 @@ impl<A: Atomics> std::fmt::Debug for State<A> {
 
 impl<A: Atomics> State<A> {
     fn fire(&self) {
-        // Release pairs with the acquire in `has_fired`: the woken transaction sees what it was woken for.
+        // Release pairs with the acquire in `has_fired`: the woken transaction sees what it was woken for. Equivalent: if it did not, it would
+        // register again, and rule 3 would show it the change.
         self.fired.store(1, Ordering::Release);
         let then = self.then.lock().take();
         if A::CAN_WAIT {
@@ -95,6 +96,7 @@ impl<A: Atomics> State<A> {
     }
 
     fn has_fired(&self) -> bool {
+        // Acquire: see `fire`. Equivalent: as there.
         self.fired.load(Ordering::Acquire) == 1
     }
 }

@@ -21,6 +21,7 @@ const TASKS: &[Task] = &[
         run: check_protocols,
     },
     Task { name: "faults", purpose: "a million faults at every step of stm's transactions: [COUNT]", run: faults },
+    Task { name: "prove", purpose: "plants every fault in stm's protocols: [NAME,…], all by default", run: prove },
     Task {
         name: "overnight",
         purpose: "the long forms of stm's models, faults, histories and schedules",
@@ -99,6 +100,10 @@ fn checks(tests: &[&str], environment: &[(&str, &str)]) -> bool {
 
 fn faults(arguments: &[String]) -> bool {
     checks(&["faults"], &[("OPTIMIST_FAULTS", arguments.first().map_or("1000000", String::as_str))])
+}
+
+fn prove(arguments: &[String]) -> bool {
+    checks(&["loom"], &[("OPTIMIST_PROVE", arguments.first().map_or("all", String::as_str))])
 }
 
 fn overnight(_: &[String]) -> bool {

@@ -85,6 +85,12 @@ pub const REGRESSIONS: &[&str] = &[
     // A version used again: the second write must not look like the first.
     "wx!; wx | rx rx",
     "wx!; wx! | rx",
+    // A field loaded too early on the slow way of a reader: it met the object locked by one who only read it, and the next writer's value.
+    "*rx; wx! | ?rx",
+    // A sequence given back by one who has not written: whoever finds it must see what was written before.
+    "wx wy | *rx | rx ry",
+    // A read repeated after a validation, that finds the value of the next commit and not its sequence number (norec).
+    "wy; wx wy | rx ry",
 ];
 
 impl Depth {

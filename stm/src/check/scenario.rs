@@ -65,6 +65,12 @@ pub fn scenarios<P: Protocol<Loom>>() -> Vec<Scenario<P>> {
             reclamation_failing::<P>,
         ),
         (
+            "reclamation goes on",
+            "a value is never freed because somebody always reads",
+            always,
+            reclamation_goes_on::<P>,
+        ),
+        (
             "reclamation of the undone",
             "a value born in an aborted transaction is seen or leaked",
             always,
@@ -267,6 +273,29 @@ fn reclamation_beside<P: Protocol<Loom>>(fails: bool) -> Result<(), Wrong> {
         Ok(())
     } else {
         Err(wrong(format!("the value is {now} of {expected}; alive are {live:?}")))
+    }
+}
+
+/// A value is replaced; after that whenever anything is freed somebody reads, each time another one, and nobody commits anything.
+fn reclamation_goes_on<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    describe_model(2, true);
+    let heap = Heap::<Loom>::new(2);
+    with_boxes(&heap);
+    let [mut writer, mut reader] = [(); 2].map(|()| Session::<Loom, P>::new(&heap));
+    let replaced = writer.attempt::<_, ()>(Mode::Update, |view| Ok(view.set_owned(0, 2, free)?));
+    for _ in 0..2 {
+        let _ = reader.attempt::<(), ()>(Mode::Update, |view| {
+            view.get(1)?;
+            reclaim::collect(writer.attempt_mut());
+            Ok(())
+        });
+    }
+    match (replaced, is_live(1)) {
+        (Ok(()), false) => Ok(()),
+        (outcome, live) => Err(wrong(format!(
+            "replacing it was {outcome:?}; the old value is {}alive",
+            if live { "" } else { "not " }
+        ))),
     }
 }
 

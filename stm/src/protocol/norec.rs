@@ -184,7 +184,8 @@ fn pause<A: Atomics>(tx: &Attempt<A>, rounds: &mut u32) -> Result<(), Abort> {
 /// Keeps everybody else from committing writes. Nothing has been read yet.
 #[cold]
 fn reserve_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
-    // Acquire: the writes of the last commit are visible. Of those who reserve there is one at a time, by the token.
+    // Acquire: the writes of the last commit are visible. Of those who reserve there is one at a time, by the token. Equivalent: the snapshot
+    // was loaded with acquire, and nothing has been written since if its number is found here.
     while tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot | RESERVED, Ordering::Acquire).is_err() {
         tx.snapshot = quiet_sequence(tx)?;
     }
@@ -221,7 +222,8 @@ fn take_sequence<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
     if taken == Some(true) {
         return Ok(());
     }
-    // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases.
+    // Acquire: the writes of the last holder are visible; AcqRel is not needed, because what follows is published by releases. Equivalent: the
+    // snapshot was loaded with acquire, and nothing has been written since if its number is found here.
     while let Err(seen) = tx.domain().sequence.compare_exchange(tx.snapshot, tx.snapshot | WRITER, Ordering::Acquire) {
         if seen & RESERVED != 0 {
             pause(tx, &mut rounds)?;
@@ -252,12 +254,14 @@ fn revalidate<A: Atomics>(tx: &mut Attempt<A>) -> Result<(), Abort> {
         let now = quiet_sequence(tx)?;
         let holds = tx.values.iter().all(|read| {
             // SAFETY: whoever read the field promised that the object stays allocated until the attempt ends. Acquire: as in
-            // `read`.
+            // `read`. Equivalent: as below.
             unsafe { read.place.field() }.load(Ordering::Acquire) == read.value
         });
         if !crate::mutant!(A, "norec-values-not-compared", holds, true) {
             return Err(Abort::Validation);
         }
+        // Somebody may have committed meanwhile. Equivalent: whoever reads or commits under the new snapshot compares the sequence with it once
+        // more; looking here already saves a round.
         let after =
             crate::mutant!(A, "norec-sequence-not-read-again", tx.domain().sequence.load(Ordering::Relaxed), now);
         if after & !RESERVED == now {
