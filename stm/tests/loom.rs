@@ -4,6 +4,8 @@
 //! bound of two, 1+1+1, and faults that are argued to be of no consequence; `OPTIMIST_CHECK=quick` leaves 2+1 out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::Mutex;
 
 use optimist_stm::check::plan::{Depth, Stage, explore_stage};
 use optimist_stm::check::platform::{Change, Fault};
@@ -37,12 +39,36 @@ fn explore<P: Protocol<Loom>>(kind: Kind) -> BTreeSet<Fault> {
     sites
 }
 
+/// Each protocol is explored by a process of its own: for each execution the model checker maps stacks, for which the threads of one process
+/// wait for each other.
 #[test]
 fn every_protocol_is_clean() {
-    for &kind in Kind::ALL {
-        let sites = with_protocol!(kind, P => explore::<P>(kind));
-        assert!(sites.iter().any(Fault::is_ordering), "{kind} has orderings that were noted");
-    }
+    let left = Mutex::new(Kind::ALL.iter().rev().collect::<Vec<_>>());
+    let next = || left.lock().expect("nobody panics with it").pop();
+    let work = || {
+        while let Some(kind) = next() {
+            let mut command = Command::new(std::env::current_exe().expect("this test's own path"));
+            command.args(["--exact", "a_protocol_is_clean", "--nocapture"]);
+            let output = command.env("OPTIMIST_PROTOCOL", kind.name()).env("OPTIMIST_WORKERS", "1").output();
+            let output = output.expect("this test starts once more");
+            println!("{}", String::from_utf8_lossy(&output.stdout));
+            assert!(output.status.success(), "{kind}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+}
+
+/// The part of one process.
+#[test]
+fn a_protocol_is_clean() {
+    let Ok(name) = std::env::var("OPTIMIST_PROTOCOL") else { return };
+    let kind: Kind = name.parse().expect("a protocol's name");
+    let sites = with_protocol!(kind, P => explore::<P>(kind));
+    assert!(sites.iter().any(Fault::is_ordering), "{kind} has orderings that were noted");
 }
 
 /// Every mutant and every weakened ordering of every protocol is found, or argued to be of no consequence in the source.

@@ -158,9 +158,10 @@ impl fmt::Display for StageReport {
     }
 }
 
-/// The number of threads that explore.
+/// The number of threads that explore: `OPTIMIST_WORKERS`, or one for each core.
 fn workers() -> usize {
-    thread::available_parallelism().map_or(2, usize::from)
+    let wanted = std::env::var("OPTIMIST_WORKERS").ok().and_then(|number| number.parse().ok());
+    wanted.filter(|number| *number > 0).unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from))
 }
 
 /// Explores a stage of `P` on all cores, with a fault planted or not, from its `from`-th program on.
