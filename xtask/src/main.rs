@@ -20,6 +20,7 @@ const TASKS: &[Task] = &[
         purpose: "model-check every shipped protocol: [--budget 30m]",
         run: check_protocols,
     },
+    Task { name: "models", purpose: "class 2+1 of stm's models under every protocol", run: models },
     Task { name: "faults", purpose: "a million faults at every step of stm's transactions: [COUNT]", run: faults },
     Task { name: "prove", purpose: "plants every fault in stm's protocols: [NAME,…], all by default", run: prove },
     Task {
@@ -96,6 +97,10 @@ fn checks(tests: &[&str], environment: &[(&str, &str)]) -> bool {
     tests.iter().for_each(|test| arguments.extend(["--test", test]));
     arguments.extend(["--", "--nocapture"]);
     run("cargo", &arguments, environment)
+}
+
+fn models(_: &[String]) -> bool {
+    checks(&["loom"], &[("OPTIMIST_CHECK", "full")])
 }
 
 fn faults(arguments: &[String]) -> bool {
