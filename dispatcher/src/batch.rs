@@ -9,6 +9,8 @@
 //! 1. If an attempt loses to another transaction, the first event runs on by itself, and each of the others by itself after it.
 //! 2. If an event that is not the first fails, panics, waits for a change or asks to be irrevocable, it is undone back to its start, the ones
 //!    before it are committed, and it runs by itself afterwards: what it did in the batch does not count.
+//! 3. A participant may hold, from its preparation to the commit, what another event's needs. So a batch ends with its first event if that has any,
+//!    which in a fixed order are asked in its turn, and another event that has any is undone and runs by itself.
 //!
 //! Who may be in a batch: events without options whose handler [agrees](crate::Handler::joins) (closures do), of a kind that is known to be
 //! tiny from the sample of events that are timed, under an order that does not care or has them follow each other. How many: as many as take [`SPAN`] together, and fewer
@@ -169,12 +171,16 @@ impl<'a> Batch<'a> {
         let task = &mut self.tasks[index];
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             task.handler.run(&mut Event::new(tx, self.context, None))?;
+            if !self.context.participants.is_empty() {
+                // Rule 3: undone like one that fails.
+                return Ok(false);
+            }
             tx.encumbered |= self.context.prepare().map_err(Interrupt::Error)?;
-            Ok(())
+            Ok(true)
         }));
         task.number = self.context.number;
         match outcome {
-            Ok(Ok(())) => return Ok(true),
+            Ok(Ok(true)) => return Ok(true),
             Ok(Err(Interrupt::Abort(abort))) if !matches!(abort, Abort::Retry | Abort::Irrevocable) => {
                 self.context.lost = Some(self.run.lost(tx, task.site, abort));
                 return Err(abort);
@@ -211,10 +217,13 @@ impl Body<Native, (), Ending> for Batch<'_> {
             }
             Err(Interrupt::Error(failure)) => return Err(Interrupt::Error(Ending::Failed(failure))),
         }
+        if !self.context.participants.is_empty() {
+            self.standing.arrive(&self.run.control.turn, tx)?;
+        }
         tx.encumbered |= self.context.prepare().map_err(|failure| Interrupt::Error(Ending::Failed(failure)))?;
         self.done.push(self.context.done());
         for index in 1..count {
-            if self.ordered && self.context.again {
+            if (self.ordered && self.context.again) || !self.context.participants.is_empty() {
                 break;
             }
             self.started += 1;

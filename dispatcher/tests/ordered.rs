@@ -2,10 +2,13 @@
 //! are tried.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
-use optimist_dispatcher::{Config, Event, EventResult, Kind, OnError, Order, Output, TVar, TransactionQueue, outln};
+use optimist_dispatcher::{
+    Config, Event, EventResult, Failure, Kind, OnError, Order, Output, Participant, TVar, TransactionQueue, outln,
+};
 use proptest::prelude::*;
 
 /// One step of an event of a random program.
@@ -198,7 +201,7 @@ fn an_event_that_only_reads_sees_all_earlier_ones() {
         for n in 1..=50 {
             let (writer, reader) = (cell.clone(), cell.clone());
             queue.add(move |ev| {
-                std::thread::sleep(std::time::Duration::from_micros(200));
+                std::thread::sleep(Duration::from_micros(200));
                 Ok(writer.set(ev, n)?)
             });
             queue.add(move |ev| {
@@ -210,6 +213,59 @@ fn an_event_that_only_reads_sees_all_earlier_ones() {
         queue.run().unwrap();
         assert_eq!(printed.text(), (1..=50).map(|n| format!("{n}\n")).collect::<String>(), "{protocol}");
     }
+}
+
+/// Takes something from its preparation to the end of its event, as another system's transaction does.
+struct Holder(Arc<(Mutex<bool>, Condvar)>);
+
+impl Holder {
+    fn let_go(&self) {
+        *self.0.0.lock().unwrap() = false;
+        self.0.1.notify_all();
+    }
+}
+
+impl Participant for Holder {
+    fn prepare(&mut self) -> Result<(), Failure> {
+        let (held, changed) = &*self.0;
+        let limit = Duration::from_secs(5);
+        let (mut held, waited) = changed.wait_timeout_while(held.lock().unwrap(), limit, |held| *held).unwrap();
+        *held = true;
+        if waited.timed_out() { Err("a later event holds it".into()) } else { Ok(()) }
+    }
+
+    fn commit(self: Box<Self>) {
+        self.let_go();
+    }
+
+    fn rollback(self: Box<Self>) {
+        self.let_go();
+    }
+}
+
+/// Were a participant asked ahead of its event's turn, it could hold what an earlier one waits for.
+#[test]
+fn participants_are_asked_in_the_order_of_their_events() {
+    let queue = TransactionQueue::new(Config {
+        threads: 2,
+        protocol: Some(Kind::Tl2),
+        order: Order::Ordered,
+        ..Config::default()
+    });
+    let (shared, cells) =
+        (Arc::<(Mutex<bool>, Condvar)>::default(), (0..64).map(|_| TVar::new(0)).collect::<Arc<[_]>>());
+    for n in 0..20_000_usize {
+        let (shared, cells) = (Arc::clone(&shared), Arc::clone(&cells));
+        queue.add(move |ev| {
+            cells[n % 64].modify(ev, |count| count + 1)?;
+            if n % 7 == 0 {
+                ev.enlist(Holder(shared.clone()));
+            }
+            Ok(())
+        });
+    }
+    let report = queue.run().unwrap();
+    assert!(report.counters.batched > 0, "{report}");
 }
 
 /// Real flights, each an event that prints how many have left from and arrived at its airports so far: what is printed depends on the order.
