@@ -68,6 +68,12 @@ pub trait Atomics: Send + Sync + Debug + Sized + 'static {
     /// A sequentially consistent fence.
     fn fence();
 
+    /// A sequentially consistent fence right after a read-modify-write, which on x86 is one already.
+    #[track_caller]
+    fn fence_after_update() {
+        Self::fence();
+    }
+
     /// The cheap half of an asymmetric fence: a store before it and a load after it are ordered against every thread that
     /// executes [`heavy`](Self::heavy) in between. Natively it costs nothing where the kernel offers `membarrier`.
     fn light();
@@ -118,6 +124,15 @@ impl Atomics for Native {
     #[inline(always)]
     fn fence() {
         std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn fence_after_update() {
+        if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+            std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        } else {
+            Self::fence();
+        }
     }
 
     #[inline(always)]

@@ -118,15 +118,17 @@ impl Clock for Gv4 {
     #[inline(always)]
     fn stamp<A: Atomics>(domain: &Domain<A>, snapshot: u64) -> Stamp {
         // The writes in place are visible before the clock is read: else the stamp taken over from the winner could be one that a snapshot
-        // taken before the last of these writes already covers.
+        // taken before the last of these writes already covers. It also is the release of the exchange, and between the locks and the
+        // validation of two commits that both validate.
         A::fence();
-        let before = domain.clock.load(Ordering::Acquire);
-        match domain.clock.compare_exchange(before, before + 1, Ordering::AcqRel) {
+        let before = domain.clock.load(Ordering::Relaxed);
+        // Acquire, here and for the loser: the locks of earlier committers who validate nothing are visible to the validation that follows.
+        match domain.clock.compare_exchange(before, before + 1, Ordering::Acquire) {
             Ok(_) => Stamp { version: before + 1, exclusive: before == snapshot },
             // The winner has advanced the clock after this commit took its locks, so its stamp is newer than every snapshot
-            // that could have missed them. A second exchange with itself orders this commit's locks before the validation.
+            // that could have missed them.
             Err(_) => {
-                let version = domain.clock.fetch_add(0, Ordering::AcqRel);
+                let version = domain.clock.load(Ordering::Acquire);
                 Stamp { version, exclusive: crate::mutant!(A, "gv4-loser-exclusive", false, true) }
             }
         }
@@ -155,17 +157,17 @@ impl Clock for Deferred {
         A::fence();
         let exclusive = crate::mutant!(A, "deferred-exclusive", false, true);
         let ahead = crate::mutant!(A, "deferred-stamp-not-ahead", 1, 0);
-        Stamp { version: domain.clock.load(Ordering::Acquire) + ahead, exclusive }
+        Stamp { version: domain.clock.load(Ordering::Relaxed) + ahead, exclusive }
     }
 
     #[inline(always)]
     fn observe<A: Atomics>(domain: &Domain<A>, version: u64) {
-        // Both pair with the fence in `stamp`. Before: a commit that read the clock before this advance has its writes visible to
-        // whoever takes a snapshot after it. After: a commit whose lock the coming validation does not see reads the advanced clock.
-        A::fence();
         if crate::mutant!(A, "deferred-clock-not-moved", true, false) {
-            domain.clock.fetch_max(version, Ordering::AcqRel);
+            domain.clock.fetch_max(version, Ordering::Relaxed);
         }
-        A::fence();
+        // Pairs with the fence in `stamp`: a commit whose lock the coming validation does not see reads the advanced clock. (One that has
+        // read the clock before is visible to whoever takes a snapshot after: that is what `settle` is for.)
+        // Equivalent: in a model settling is a fence, and a snapshot follows; natively it may be nothing.
+        A::fence_after_update();
     }
 }

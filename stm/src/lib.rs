@@ -27,6 +27,7 @@ pub mod check;
 pub mod clock;
 pub mod collections;
 pub mod domain;
+mod entries;
 pub mod header;
 mod history;
 pub mod hooks;

@@ -13,8 +13,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::atomics::{Atomics, Word};
-use crate::attempt::{Attempt, DropWord, Owned};
+use crate::attempt::{Attempt, DropWord};
 use crate::domain::Domain;
+use crate::entries::Owned;
 use crate::hooks::quietly;
 use crate::runtime;
 

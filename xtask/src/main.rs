@@ -20,9 +20,12 @@ const TASKS: &[Task] = &[
         purpose: "model-check every shipped protocol: [--budget 30m]",
         run: check_protocols,
     },
-    Task { name: "models", purpose: "class 2+1 of stm's models under every protocol", run: models },
     Task { name: "faults", purpose: "a million faults at every step of stm's transactions: [COUNT]", run: faults },
-    Task { name: "prove", purpose: "plants every fault in stm's protocols: [NAME,…], all by default", run: prove },
+    Task {
+        name: "prove",
+        purpose: "stm's models and every fault that can be planted, with all details: [NAME,…]",
+        run: prove,
+    },
     Task {
         name: "overnight",
         purpose: "the long forms of stm's models, faults, histories and schedules",
@@ -97,10 +100,6 @@ fn checks(tests: &[&str], environment: &[(&str, &str)]) -> bool {
     tests.iter().for_each(|test| arguments.extend(["--test", test]));
     arguments.extend(["--", "--nocapture"]);
     run("cargo", &arguments, environment)
-}
-
-fn models(_: &[String]) -> bool {
-    checks(&["loom"], &[("OPTIMIST_CHECK", "full")])
 }
 
 fn faults(arguments: &[String]) -> bool {

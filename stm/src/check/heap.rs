@@ -68,7 +68,8 @@ impl<A: Atomics> Heap<A> {
 
     /// Sets the first field of an object, without a barrier: for an object that no transaction can reach.
     pub fn poke(&self, object: usize, value: u64) {
-        self.objects[object].fields[0].store(value, Ordering::Relaxed);
+        // Release: a transaction that still can finds with the value the commit that has made the object private.
+        self.objects[object].fields[0].store(value, Ordering::Release);
     }
 
     fn place(&self, object: usize, field: usize) -> Place<A> {

@@ -38,6 +38,8 @@ pub mod recorder;
 pub mod scenario;
 pub mod schedules;
 mod sleep;
+#[cfg(target_os = "linux")]
+pub mod stacks;
 
 use std::collections::BTreeSet;
 use std::fmt;

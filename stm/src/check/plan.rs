@@ -158,12 +158,6 @@ impl fmt::Display for StageReport {
     }
 }
 
-/// The number of threads that explore: `OPTIMIST_WORKERS`, or one for each core.
-fn workers() -> usize {
-    let wanted = std::env::var("OPTIMIST_WORKERS").ok().and_then(|number| number.parse().ok());
-    wanted.filter(|number| *number > 0).unwrap_or_else(|| thread::available_parallelism().map_or(2, usize::from))
-}
-
 /// Explores a stage of `P` on all cores, with a fault planted or not, from its `from`-th program on.
 #[must_use]
 pub fn explore_stage<P: Protocol<Loom>>(
@@ -231,7 +225,7 @@ fn run_all(
         });
     };
     thread::scope(|scope| {
-        for _ in 1..workers().min(count) {
+        for _ in 1..thread::available_parallelism().map_or(2, usize::from).min(count) {
             scope.spawn(work);
         }
         work();

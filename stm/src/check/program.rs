@@ -37,10 +37,11 @@ impl Op {
         }
     }
 
+    /// With `x` and `y`, which are all that a class has, in each other's place.
     fn swapped(self) -> Self {
         match self {
-            Op::Read(object) => Op::Read(1 - object),
-            Op::Write(object) => Op::Write(1 - object),
+            Op::Read(object) => Op::Read(object ^ 1),
+            Op::Write(object) => Op::Write(object ^ 1),
         }
     }
 }
@@ -86,7 +87,7 @@ impl Transaction {
 
     fn conflicts_with(&self, other: &Transaction) -> bool {
         let touches = |transaction: &Transaction, object| transaction.ops.iter().any(|op| op.object() == object);
-        (0..2).any(|object| {
+        (0..NAMES.len() as u8).any(|object| {
             (self.writes(object) && touches(other, object)) || (other.writes(object) && touches(self, object))
         })
     }
@@ -173,10 +174,13 @@ impl fmt::Display for Program {
     }
 }
 
+/// The names of objects.
+const NAMES: [char; 4] = ['x', 'y', 'z', 'u'];
+
 /// The name of an object.
 #[must_use]
 pub fn name(object: u8) -> char {
-    if object == 0 { 'x' } else { 'y' }
+    NAMES[usize::from(object)]
 }
 
 /// A text that is no program.
@@ -185,7 +189,7 @@ pub struct NotAProgram(String);
 
 impl fmt::Display for NotAProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no access; expected one of rx, ry, wx, wy in a program such as `rx wy; wx! | ry`", self.0)
+        write!(f, "`{}` is no access; expected `r` or `w` and one of x, y, z, u, as in `rx wy; wx! | ry`", self.0)
     }
 }
 
@@ -206,13 +210,16 @@ impl FromStr for Program {
             } else {
                 (Kind::Update, text)
             };
-            let op = |word: &str| match word {
-                "rx" => Ok(Op::Read(0)),
-                "ry" => Ok(Op::Read(1)),
-                "wx" => Ok(Op::Write(0)),
-                "wy" => Ok(Op::Write(1)),
-                _ => Err(NotAProgram(word.to_owned())),
+            let op = |word: &str| {
+                let (access, object) = word.split_at_checked(1)?;
+                let object = NAMES.iter().position(|name| name.to_string() == object)? as u8;
+                match access {
+                    "r" => Some(Op::Read(object)),
+                    "w" => Some(Op::Write(object)),
+                    _ => None,
+                }
             };
+            let op = |word: &str| op(word).ok_or_else(|| NotAProgram(word.to_owned()));
             let ops: Vec<Op> = ops.split_whitespace().map(op).collect::<Result<_, _>>()?;
             if ops.is_empty() {
                 return Err(NotAProgram(text.to_owned()));
@@ -343,7 +350,7 @@ mod tests {
                 assert_eq!(program.to_string().parse(), Ok(program));
             }
         }
-        assert_eq!("rx | zz".parse::<Program>().unwrap_err().0, "zz");
+        assert_eq!("rx | rq".parse::<Program>().unwrap_err().0, "rq");
         assert_eq!("?wx | rx".parse::<Program>().unwrap_err().0, "?wx");
         assert!("rx | ".parse::<Program>().is_err());
     }

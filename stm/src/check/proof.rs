@@ -17,13 +17,17 @@ use std::time::Instant;
 
 use super::plan::{Depth, Stage, explore_stage};
 use super::platform::{Fault, Loom};
-use crate::protocol::Protocol;
+use super::program::{Class, Kind as Runs};
+use crate::protocol::{Kind, Protocol};
 
 /// What became of a planted fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Found.
     Killed {
+        /// Under which protocol. What several have in common (a clock, reclamation, waking) needs to be found under one of them: the place
+        /// in the source is necessary then.
+        protocol: &'static str,
         /// By what stage.
         stage: String,
         /// By what program or scenario.
@@ -52,8 +56,8 @@ impl fmt::Display for Planted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fault = self.fault;
         match &self.fate {
-            Fate::Killed { stage, program, executions } => {
-                write!(f, "killed      {fault} by `{program}` ({stage}) after {executions} executions")
+            Fate::Killed { protocol, stage, program, executions } => {
+                write!(f, "killed      {fault} under {protocol} by `{program}` ({stage}) after {executions} executions")
             }
             Fate::Equivalent(why) => write!(f, "equivalent  {fault}: {why}"),
             Fate::Survived => write!(f, "SURVIVED    {fault}"),
@@ -68,37 +72,70 @@ pub fn prove<P: Protocol<Loom>>(faults: &BTreeSet<Fault>, depth: Depth, deadline
     faults.iter().map(|&fault| Planted { fault, fate: fate::<P>(fault, depth, deadline) }).collect()
 }
 
-/// Plants one fault in `P`. What the source argues to be of no consequence is looked for in the long form only, and not for long.
+/// Plants one fault in `P` and explores until it is found: what takes seconds; the same under every shipped protocol that comes to this place;
+/// at last the rest of what is explored at this depth. What the source argues to be of no consequence is looked for in the long form only,
+/// and not for long.
 #[must_use]
 pub fn fate<P: Protocol<Loom>>(fault: Fault, depth: Depth, deadline: Option<Instant>) -> Fate {
     let argued = argument(&fault);
-    let depth = match &argued {
-        Some(why) if depth != Depth::Long => return Fate::Equivalent(why.clone()),
-        Some(_) => Depth::Quick,
-        None => depth,
-    };
-    let mut executions = 0;
-    let mut finished = true;
-    for stage in order(depth) {
-        let report = explore_stage::<P>(&stage, deadline, Some(fault), 0);
-        executions += report.executions;
-        if let Some(counterexample) = report.broken {
-            return Fate::Killed { stage: stage.to_string(), program: counterexample.program.clone(), executions };
-        }
-        finished &= report.is_clean();
+    if let (Some(why), true) = (&argued, depth != Depth::Long) {
+        return Fate::Equivalent(why.clone());
     }
-    match argued {
-        Some(why) => Fate::Equivalent(why),
-        None if finished => Fate::Survived,
-        None => Fate::Unknown,
+    let mut search = Search { fault, deadline, executions: 0, finished: true };
+    let mut killed = search.explore::<P>(&Depth::Quick.stages());
+    if let (Some(why), None) = (argued, &killed) {
+        return Fate::Equivalent(why);
     }
+    let others = Kind::ALL.iter().filter(|kind| kind.name() != P::INFO.name);
+    killed = killed.or_else(|| others.copied().find_map(|kind| kind.search(&mut search)));
+    killed = killed.or_else(|| {
+        let mut deeper = depth.stages();
+        deeper.retain(|stage| !Depth::Quick.stages().contains(stage));
+        search.explore::<P>(&deeper)
+    });
+    killed.unwrap_or(if search.finished { Fate::Survived } else { Fate::Unknown })
 }
 
-/// What is cheap first: scenarios and regressions with a small bound are a thousand executions, and every second fault shows there.
-fn order(depth: Depth) -> Vec<Stage> {
-    let mut stages = depth.stages();
-    stages.sort_by_key(|stage| !matches!(stage, Stage::Scenarios(Some(1)) | Stage::Regressions(Some(1))));
-    stages
+/// Where faults can be planted in `P`: what small programs and the scenarios come to.
+#[must_use]
+pub fn sites<P: Protocol<Loom>>() -> BTreeSet<Fault> {
+    let kinds = [Runs::Update, Runs::Fails, Runs::ReadOnly, Runs::Irrevocable];
+    let class = |kind| Stage::Class(Class::ONE_ONE.with_one(kind), Some(1));
+    let stages = kinds.map(class).into_iter().chain([Stage::Scenarios(Some(1))]);
+    stages.flat_map(|stage| explore_stage::<P>(&stage, None, None, 0).sites).collect()
+}
+
+/// The search for a planted fault.
+pub(crate) struct Search {
+    fault: Fault,
+    deadline: Option<Instant>,
+    executions: u64,
+    /// Whether nothing was cut off by the time.
+    finished: bool,
+}
+
+impl Search {
+    /// What is cheap first: scenarios and regressions with a small bound are a thousand executions, and every second fault shows there.
+    fn explore<P: Protocol<Loom>>(&mut self, stages: &[Stage]) -> Option<Fate> {
+        let is_cheap = |stage: &&Stage| matches!(stage, Stage::Scenarios(Some(1)) | Stage::Regressions(Some(1)));
+        let (cheap, others): (Vec<_>, Vec<_>) = stages.iter().partition(is_cheap);
+        cheap.into_iter().chain(others).find_map(|stage| {
+            let report = explore_stage::<P>(stage, self.deadline, Some(self.fault), 0);
+            self.executions += report.executions;
+            self.finished &= report.broken.is_some() || report.is_clean();
+            report.broken.map(|counterexample| Fate::Killed {
+                protocol: P::INFO.name,
+                stage: stage.to_string(),
+                program: counterexample.program,
+                executions: self.executions,
+            })
+        })
+    }
+
+    /// Explores what takes seconds under a protocol that comes to this place as well.
+    pub(crate) fn elsewhere<P: Protocol<Loom>>(&mut self) -> Option<Fate> {
+        if sites::<P>().contains(&self.fault) { self.explore::<P>(&Depth::Quick.stages()) } else { None }
+    }
 }
 
 /// The argument in the source that a fault is of no consequence: a comment with `Equivalent:` that ends just above the line, or stands

@@ -81,12 +81,19 @@ pub fn scenarios<P: Protocol<Loom>>() -> Vec<Scenario<P>> {
         ("nested", "a nested roll-back leaves a trace, or undoes too much", always, nested::<P>),
         ("hooks", "a hook runs that should not, or does not run that should", always, hooks::<P>),
         ("two fields", "the fields of one object are torn", always, two_fields::<P>),
+        ("one field of two", "fields of one object are seen from different moments", always, one_field_of_two::<P>),
         ("privatisation", "a private object changes", |info| info.privatisation_safe, privatisation::<P>),
         (
             "fixed order",
             "a transaction commits before its turn or misses an earlier one",
             |info| info.ordered,
             order::<P>,
+        ),
+        (
+            "fixed order, reader",
+            "a transaction that only reads misses an earlier one",
+            |info| info.ordered,
+            order_of_reader::<P>,
         ),
     ];
     let scenario =
@@ -98,13 +105,31 @@ fn wrong(complaint: impl Into<String>) -> Wrong {
     Wrong { complaint: complaint.into(), picture: String::new() }
 }
 
-/// Runs two threads and hands back their sessions and results. A panic in either is a complaint.
+/// Runs two threads and hands back the first's session and their results. A panic in either is a complaint.
 fn both<P: Protocol<Loom>, T: 'static, U: 'static>(
     heap: &Arc<Heap<Loom>>,
     first: impl FnOnce(&mut Session<Loom, P>) -> T + 'static,
     second: impl FnOnce(&mut Session<Loom, P>) -> U + 'static,
 ) -> Result<(Session<Loom, P>, T, U), Wrong> {
+    describe_model(2, false);
+    run_both(heap, first, second)
+}
+
+/// [`both`], where heavy fences are executed. Every light one is a full fence then, which hides what natively would not be ordered.
+fn both_fenced<P: Protocol<Loom>, T: 'static, U: 'static>(
+    heap: &Arc<Heap<Loom>>,
+    first: impl FnOnce(&mut Session<Loom, P>) -> T + 'static,
+    second: impl FnOnce(&mut Session<Loom, P>) -> U + 'static,
+) -> Result<(Session<Loom, P>, T, U), Wrong> {
     describe_model(2, true);
+    run_both(heap, first, second)
+}
+
+fn run_both<P: Protocol<Loom>, T: 'static, U: 'static>(
+    heap: &Arc<Heap<Loom>>,
+    first: impl FnOnce(&mut Session<Loom, P>) -> T + 'static,
+    second: impl FnOnce(&mut Session<Loom, P>) -> U + 'static,
+) -> Result<(Session<Loom, P>, T, U), Wrong> {
     let mut own = Session::<Loom, P>::new(heap);
     let mut other = Session::<Loom, P>::new(heap);
     let thread = loom::thread::spawn(move || {
@@ -142,7 +167,7 @@ fn retry_second<P: Protocol<Loom>>() -> Result<(), Wrong> {
 /// One waits until an object is no longer 0, the other sets it.
 fn retry_on<P: Protocol<Loom>>(read: &'static [usize], written: usize) -> Result<(), Wrong> {
     let heap = Heap::<Loom>::new(2);
-    let (mut session, outcome, committed) = both::<P, _, _>(
+    let (mut session, outcome, committed) = both_fenced::<P, _, _>(
         &heap,
         move |session| -> Outcome<u64> {
             session.attempt(Mode::Update, |view| {
@@ -168,7 +193,7 @@ fn retry_on<P: Protocol<Loom>>(read: &'static [usize], written: usize) -> Result
 /// An aborted write wakes nobody.
 fn no_wake<P: Protocol<Loom>>() -> Result<(), Wrong> {
     let heap = Heap::<Loom>::new(1);
-    let (mut session, _, ()) = both::<P, _, _>(
+    let (mut session, _, ()) = both_fenced::<P, _, _>(
         &heap,
         |session| {
             session.attempt::<u64, ()>(Mode::Update, |view| match view.get(0)? {
@@ -254,7 +279,7 @@ fn reclamation_beside<P: Protocol<Loom>>(fails: bool) -> Result<(), Wrong> {
     let heap = Heap::<Loom>::new(2);
     with_boxes(&heap);
     let reader = follower::<P>(Mode::Update, fails);
-    let (mut session, (), (tried, committed)) = both::<P, _, _>(&heap, reader, |session| {
+    let (mut session, (), (tried, committed)) = both_fenced::<P, _, _>(&heap, reader, |session| {
         let mut tried = false;
         let body = |view: &mut View<'_, Loom, P>| {
             tried = true;
@@ -302,7 +327,7 @@ fn reclamation_goes_on<P: Protocol<Loom>>() -> Result<(), Wrong> {
 fn reclaim_born<P: Protocol<Loom>>() -> Result<(), Wrong> {
     let heap = Heap::<Loom>::new(2);
     with_boxes(&heap);
-    let (_session, (), tried) = both::<P, _, _>(&heap, follower::<P>(Mode::ReadOnly, false), |session| {
+    let (_session, (), tried) = both_fenced::<P, _, _>(&heap, follower::<P>(Mode::ReadOnly, false), |session| {
         let mut tried = false;
         let _ = session.attempt::<(), ()>(Mode::Update, |view| {
             tried = true;
@@ -340,7 +365,7 @@ fn token<P: Protocol<Loom>>() -> Result<(), Wrong> {
             })
         }
     };
-    let (_session, first, second) = both::<P, _, _>(&heap, body(private.clone()), body(private))?;
+    let (_session, first, second) = both_fenced::<P, _, _>(&heap, body(private.clone()), body(private))?;
     for outcome in [&first, &second] {
         if let Err(Interrupt::Abort(abort)) = outcome
             && !matches!(abort, Abort::Busy | Abort::Locked)
@@ -369,7 +394,7 @@ fn token_alone<P: Protocol<Loom>>() -> Result<(), Wrong> {
             }
         }
     };
-    let (_session, (), ()) = both::<P, _, _>(&heap, body(private.clone()), body(private.clone()))?;
+    let (_session, (), ()) = both_fenced::<P, _, _>(&heap, body(private.clone()), body(private.clone()))?;
     // SAFETY: both have been joined.
     let count = private.0.with(|count| unsafe { *count });
     if count >= 1 { Ok(()) } else { Err(wrong("each of two was refused the token")) }
@@ -508,6 +533,34 @@ fn two_fields<P: Protocol<Loom>>() -> Result<(), Wrong> {
     if last == Some((expected, expected)) { Ok(()) } else { Err(wrong(format!("afterwards it is {last:?}"))) }
 }
 
+/// One field of an object is written, then both; beside that somebody who only reads sees both of them and another object.
+fn one_field_of_two<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    let heap = Heap::<Loom>::new(2);
+    let (_session, seen, ()) = both::<P, _, _>(
+        &heap,
+        |session| {
+            let body = |view: &mut View<'_, Loom, P>| Ok((view.get(1)?, view.get_field(0, 0)?, view.get_field(0, 1)?));
+            session.attempt::<_, ()>(Mode::ReadOnly, body).ok()
+        },
+        |session| {
+            let mut set = |first: Option<u64>, second| {
+                let _ = session.attempt::<(), ()>(Mode::Update, |view| {
+                    first.map_or(Ok(()), |value| view.set_field(0, 0, value))?;
+                    view.set_field(0, 1, second)?;
+                    view.set(1, second)?;
+                    Ok(())
+                });
+            };
+            set(None, 1);
+            set(Some(2), 2);
+        },
+    )?;
+    match seen {
+        None | Some((0, 0, 0) | (1, 0, 1) | (2, 2, 2)) => Ok(()),
+        Some(seen) => Err(wrong(format!("a transaction saw {seen:?}"))),
+    }
+}
+
 /// One makes an object private and then uses it without barriers, the other uses it only while it is shared.
 fn privatisation<P: Protocol<Loom>>() -> Result<(), Wrong> {
     const FLAG: usize = 0;
@@ -539,8 +592,16 @@ fn privatisation<P: Protocol<Loom>>() -> Result<(), Wrong> {
     if legal.contains(&value) { Ok(()) } else { Err(wrong(format!("the private object holds {value}"))) }
 }
 
-/// The first in the order writes, the second reads.
 fn order<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    order_beside::<P>(true)
+}
+
+fn order_of_reader<P: Protocol<Loom>>() -> Result<(), Wrong> {
+    order_beside::<P>(false)
+}
+
+/// The first in the order writes, the second reads that, and writes something else or not.
+fn order_beside<P: Protocol<Loom>>(writes: bool) -> Result<(), Wrong> {
     let heap = Heap::<Loom>::new(2);
     let (_session, first, second) = both::<P, _, _>(
         &heap,
@@ -553,8 +614,8 @@ fn order<P: Protocol<Loom>>() -> Result<(), Wrong> {
                 })
                 .is_ok()
         },
-        |session| {
-            let mut run = |writes: bool| {
+        move |session| {
+            let mut run = || {
                 session.attempt::<_, ()>(Mode::Update, |view| {
                     view.at_position(1);
                     let value = view.get(0)?;
@@ -565,13 +626,13 @@ fn order<P: Protocol<Loom>>() -> Result<(), Wrong> {
                 })
             };
             // If its turn has not come the first time, it may have the second time.
-            run(true).or_else(|_| run(true)).ok()
+            run().or_else(|_| run()).ok()
         },
     )?;
     match second {
         Some(_) if !first => Err(wrong("the second has committed, the first has not")),
         Some(0) => Err(wrong("the second has not seen what the first wrote")),
-        Some(value) if heap.peek(1) != value + 10 => Err(wrong("the second's write is lost")),
+        Some(value) if writes && heap.peek(1) != value + 10 => Err(wrong("the second's write is lost")),
         _ => Ok(()),
     }
 }

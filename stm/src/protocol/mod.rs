@@ -51,8 +51,9 @@ pub struct Info {
     pub source: &'static str,
     /// Every attempt, committed or not, sees one consistent state at all times.
     pub opaque: bool,
-    /// After a transaction has made an object private, it may be accessed without barriers at once. Under a protocol that does not promise
-    /// this, once [`quiesce`](crate::domain::Domain::quiesce) has returned.
+    /// After a transaction has made an object private, it may be accessed without barriers at once, provided that its fields are stored with
+    /// release (as every store is on x86): a transaction that still reads one finds with it what made the object private. Under a protocol
+    /// that does not promise this, once [`quiesce`](crate::domain::Domain::quiesce) has returned.
     pub privatisation_safe: bool,
     /// A read-only transaction never aborts.
     pub readers_never_abort: bool,
@@ -172,6 +173,12 @@ macro_rules! shipped {
             #[cfg(feature = "check")]
             pub fn check(self, budget: &crate::check::Budget) -> crate::check::Verdict {
                 match self { $(Kind::$kind => crate::check::check::<shipped::$kind>(budget),)+ }
+            }
+
+            /// Searches for a planted fault under it.
+            #[cfg(feature = "check")]
+            pub(crate) fn search(self, search: &mut crate::check::proof::Search) -> Option<crate::check::Fate> {
+                match self { $(Kind::$kind => search.elsewhere::<shipped::$kind>(),)+ }
             }
 
             /// Its operations, for calls through pointers.

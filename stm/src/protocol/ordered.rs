@@ -103,11 +103,13 @@ impl<A: Atomics> Protocol<A> for Ordered {
                 }
                 Err(other) => return Err(other),
             };
+            // Equivalent: until the values are there the objects are locked, and who is next waits for that, as does who reads both.
             if crate::mutant!(A, "ordered-turn-passed-before-write-back", false, true) {
                 pass_turn(tx);
             }
             lazy::write_back(tx, stamp);
         }
+        // Equivalent: as above.
         if crate::mutant!(A, "ordered-turn-passed-before-write-back", true, false) {
             pass_turn(tx);
         }
