@@ -214,6 +214,9 @@ where
     /// # Errors
     /// An [`Abort`](crate::Abort), to be passed on with `?`.
     ///
+    /// # Panics
+    /// If a key does not equal its clone.
+    ///
     /// # Atomicity
     /// Conflicts with whoever changes any value; see [`try_for_each`](Self::try_for_each).
     ///

@@ -164,6 +164,9 @@ where
     /// # Errors
     /// An [`Abort`](crate::Abort), to be passed on with `?`.
     ///
+    /// # Panics
+    /// If a key does not equal its clone.
+    ///
     /// # Atomicity
     /// Conflicts with whoever changes any value; see [`visit`](Self::visit).
     ///

@@ -236,8 +236,13 @@ where
     }
 
     /// Unlinks the entry that was found.
+    ///
+    /// # Panics
+    /// If none was.
     #[inline(never)]
     pub(super) fn cut<P: Protocol>(&self, tx: &mut Tx<'_, P>, end: &End<'_, K, V>) -> Result<()> {
+        // A key that does not equal its clone is not found again.
+        assert!(end.entry != 0, "the key to be removed is there");
         let at = end.word & !tag::MASK;
         let word = if end.word & tag::MASK == tag::LEAF {
             // SAFETY: the slot says so.

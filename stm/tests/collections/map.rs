@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use optimist_stm::collections::TMap;
-use optimist_stm::{Tx, read_only};
+use optimist_stm::{Tx, atomically, read_only};
 
 use crate::model::{Random, Subject, against_model, rounds};
 
@@ -165,4 +165,28 @@ fn a_map_of_colliding_hashes_agrees_with_the_model() {
         map: TMap::with_hasher(std::hash::BuildHasherDefault::<Colliding>::default()),
         keys: 100,
     });
+}
+
+/// A key that equals nothing, not even its clone.
+#[derive(Clone)]
+struct Unequal;
+
+impl std::hash::Hash for Unequal {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialEq for Unequal {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for Unequal {}
+
+#[test]
+#[should_panic(expected = "the key to be removed is there")]
+fn a_key_that_does_not_equal_its_clone_is_noticed_when_it_is_to_be_removed() {
+    let map = TMap::new();
+    atomically(|tx| map.insert(tx, Unequal, 1));
+    atomically(|tx| map.retain(tx, |_, _| false));
 }

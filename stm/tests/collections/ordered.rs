@@ -1,5 +1,6 @@
 //! The ordered map against `BTreeMap`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use optimist_stm::collections::TOrderedMap;
@@ -194,4 +195,36 @@ fn an_ordered_map_grows_and_shrinks_by_tens_of_thousands() {
         assert!(atomically(|tx| map.remove(tx, &key)).is_some(), "{key}");
     }
     assert!(read_only(|tx| map.is_empty(tx)));
+}
+
+/// A key that is greater than everything, even than its clone.
+#[derive(Clone)]
+struct Greater;
+
+impl PartialEq for Greater {
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Eq for Greater {}
+
+impl PartialOrd for Greater {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Greater {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Greater
+    }
+}
+
+#[test]
+#[should_panic(expected = "the key to be removed is there")]
+fn a_key_that_does_not_equal_its_clone_is_noticed_when_it_is_to_be_removed() {
+    let map = TOrderedMap::new();
+    atomically(|tx| map.insert(tx, Greater, 1));
+    atomically(|tx| map.retain(tx, |_, _| false));
 }
