@@ -32,7 +32,7 @@ fn recording_does_not_take_much_longer_than_the_transactions() {
     let slowdown = slowdown::<shipped::Eager>(20_000);
     println!("recorded transactions take {slowdown:.2} times as long");
     // Two is what is aimed at; noise on a busy machine must not fail the test, a recorder gone wrong must.
-    assert!(slowdown < 12.0, "{slowdown}");
+    assert!(slowdown < 4.0, "{slowdown}");
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use optimist_stm::{Abort, Interrupt, Kind, TVar, Tx, atomically, irrevocably, lease, read_only, try_atomically};
 
@@ -144,8 +146,8 @@ fn boxed_values_are_freed_exactly_once() {
     });
     // The threads have ended and left their garbage behind; a few more transactions collect it.
     let variable = TVar::new(String::new());
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while LIVE.load(Ordering::SeqCst) != 0 && std::time::Instant::now() < deadline {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while LIVE.load(Ordering::SeqCst) != 0 && Instant::now() < deadline {
         variable.store(String::from("x"));
     }
     assert_eq!(LIVE.load(Ordering::SeqCst), 0);
@@ -178,6 +180,64 @@ fn retry_wakes_when_something_read_changes() {
         });
         assert_eq!(log.load(), (0..200_u32).sum::<u32>());
     });
+}
+
+/// How long a transaction sleeps that has lost to one which has committed before the loser comes to wait for its end.
+fn sleeps_after_losing_to_one_that_has_committed() -> Duration {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let (own, contested) = (TVar::new(0), TVar::new(0));
+    let (lock, locked) = channel();
+    let (lose, lost) = channel();
+    let (commit, committed) = channel();
+    let (end, ended) = channel::<()>();
+    thread::scope(|scope| {
+        let held = contested.clone();
+        scope.spawn(move || {
+            let mut attempts = 0;
+            atomically(|tx| {
+                attempts += 1;
+                if attempts == 1 {
+                    // Whoever has been aborted once is older than who comes later.
+                    return Err(Abort::Chaos);
+                }
+                held.set(tx, 1)?;
+                lock.send(()).unwrap();
+                lost.recv_timeout(PATIENCE).expect("the younger one gives way");
+                Ok(())
+            });
+            commit.send(()).unwrap();
+            // Until then its slot is nobody else's.
+            ended.recv_timeout(PATIENCE).unwrap_err();
+        });
+        locked.recv_timeout(PATIENCE).unwrap();
+        let since = Arc::new(OnceLock::new());
+        let hook_ends = since.clone();
+        let mut hook = Some(move || {
+            lose.send(()).unwrap();
+            committed.recv_timeout(PATIENCE).unwrap();
+            hook_ends.set(Instant::now()).unwrap();
+        });
+        let slept = atomically(|tx| {
+            let slept = since.get().map(Instant::elapsed);
+            if let Some(hook) = hook.take() {
+                tx.on_abort(hook);
+            }
+            // Who holds something does not wait for the older one within the attempt.
+            own.set(tx, 1)?;
+            contested.get(tx)?;
+            Ok(slept)
+        });
+        drop(end);
+        slept.expect("the first attempt loses")
+    })
+}
+
+#[test]
+fn who_lost_to_a_transaction_does_not_wait_for_the_end_of_one_that_has_committed() {
+    let _lease = lease(Kind::Eager);
+    // Such a wait has a limit of two milliseconds. A busy machine may keep a thread from running for as long, but not every time.
+    let quick = (0..50).any(|_| sleeps_after_losing_to_one_that_has_committed() < Duration::from_millis(1));
+    assert!(quick, "the loser slept for as long as it may");
 }
 
 #[test]
@@ -282,7 +342,7 @@ fn others_run_on_beside_an_irrevocable_transaction() {
         let variables: Vec<TVar<u32>> = (0..3).map(TVar::new).collect();
         let (read, written, other) = (&variables[0], &variables[1], &variables[2]);
         let ended = |what: &(dyn Fn() + Sync)| {
-            let (report, done) = std::sync::mpsc::channel();
+            let (report, done) = channel();
             let inside = AtomicUsize::new(0);
             thread::scope(|scope| {
                 let outcome = irrevocably(|tx| {

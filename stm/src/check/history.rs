@@ -123,12 +123,25 @@ type Versions = Vec<(u64, usize)>;
 impl History {
     /// Adds an attempt. Its writes count only if it committed; its reads of its own writes are left out.
     pub fn push(&mut self, thread: u32, stamps: Stamps, committed: bool, reads: &[Access], writes: &[Access]) {
-        let first = self.accesses.len();
         self.accesses.extend_from_slice(reads);
+        self.close(thread, stamps, committed, writes);
+    }
+
+    /// Notes a read of the attempt that is added next, with [`close`](Self::close).
+    #[inline]
+    pub(crate) fn read_by_next(&mut self, access: Access) {
+        self.accesses.push(access);
+    }
+
+    /// Adds an attempt whose reads have been noted. Its writes count only if it committed.
+    #[inline]
+    pub(crate) fn close(&mut self, thread: u32, stamps: Stamps, committed: bool, writes: &[Access]) {
+        let first = self.records.last().map_or(0, |last| last.first + (last.reads + last.writes) as usize);
+        let reads = self.accesses.len() - first;
         let writes = if committed { writes } else { &[] };
         self.accesses.extend_from_slice(writes);
         let Stamps { begin, commit, end } = stamps;
-        let (reads, writes) = (reads.len() as u32, writes.len() as u32);
+        let (reads, writes) = (reads as u32, writes.len() as u32);
         self.records.push(Record { thread, committed, reads, writes, first, begin, commit, end });
     }
 

@@ -22,6 +22,7 @@
 //! once no transaction is left that may have reached it. So a reference to a node is good until the end of the attempt.
 //! Nothing here depends on the protocol.
 
+mod btree;
 mod cell;
 mod counter;
 mod map;
@@ -31,6 +32,7 @@ mod phantoms;
 mod queue;
 mod set;
 mod shared;
+mod trie;
 mod vector;
 
 pub use counter::TCounter;

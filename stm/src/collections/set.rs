@@ -113,6 +113,9 @@ where
     /// # Errors
     /// An [`Abort`](crate::Abort), to be passed on with `?`.
     ///
+    /// # Panics
+    /// If a key does not equal its clone.
+    ///
     /// # Abort safety
     /// `keep` runs again if the transaction does.
     pub fn retain<P: Protocol>(&self, tx: &mut Tx<'_, P>, mut keep: impl FnMut(&K) -> bool) -> Result<()>
