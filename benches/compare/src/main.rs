@@ -50,6 +50,9 @@ fn main() {
     if wanted("throughput") {
         report.insert("throughput".into(), throughput(if quick { 3 } else { 7 }));
     }
+    if wanted("throughput of protocols") {
+        report.insert("throughput of protocols".into(), throughput_of_protocols(if quick { 3 } else { 7 }));
+    }
     if wanted("oversubscribed") {
         report.insert("oversubscribed".into(), oversubscribed(if quick { 3 } else { 7 }));
     }
@@ -238,10 +241,39 @@ fn throughput(rounds: usize) -> Value {
     let _lease = lease(Kind::Eager);
     for _ in 0..rounds {
         for runner in &mut runners {
-            runner.round(2, Duration::from_millis(60));
+            runner.round(2, TURN);
         }
     }
     println!("\n## Two threads: million transactions a second (ratio to stm 0.4; attempts a commit)\n");
+    throughput_table(&runners)
+}
+
+/// Throughput on two threads under each shipped protocol.
+fn throughput_of_protocols(rounds: usize) -> Value {
+    let mut runners = Vec::new();
+    Runner::all::<Stm>(&mut runners);
+    let mut kinds = vec![Kind::Eager; runners.len()];
+    for &kind in Kind::ALL {
+        let first = runners.len();
+        Runner::all::<Optimist>(&mut runners);
+        runners[first..].iter_mut().for_each(|runner| runner.result.side = format!("optimist, {kind}"));
+        kinds.resize(runners.len(), kind);
+    }
+    for _ in 0..rounds {
+        for (runner, &kind) in runners.iter_mut().zip(&kinds) {
+            let _lease = lease(kind);
+            runner.round(2, TURN);
+        }
+    }
+    println!("\n## Two threads, each protocol: million transactions a second (ratio to stm 0.4; attempts a commit)\n");
+    throughput_table(&runners)
+}
+
+/// How long a workload runs at a time.
+const TURN: Duration = Duration::from_millis(60);
+
+/// Prints what the sides have reached, and returns it.
+fn throughput_table(runners: &[Runner]) -> Value {
     let mut head = String::from("| |");
     for (name, what, _) in WORKLOADS {
         let _ = write!(head, " {name}: {what} |");
@@ -249,7 +281,7 @@ fn throughput(rounds: usize) -> Value {
     println!("{head}\n|---|{}", "---|".repeat(WORKLOADS.len()));
     let mut rows = serde_json::Map::new();
     let mut sides: Vec<String> = Vec::new();
-    for runner in &runners {
+    for runner in runners {
         if !sides.contains(&runner.result.side) {
             sides.push(runner.result.side.clone());
         }

@@ -18,6 +18,21 @@ fn clock(id: libc::clockid_t) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Puts the calling thread on the processor `index`, or the one that follows from that where there are fewer. Two threads that the system
+/// leaves on one processor measure how well they take turns.
+pub fn pin(index: usize) {
+    let processor = index % std::thread::available_parallelism().map_or(1, usize::from);
+    // SAFETY: a set is plain bits; the calls read and write the local.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set)
+    };
+    if result != 0 {
+        eprintln!("a thread could not be put on processor {processor}: {}", std::io::Error::last_os_error());
+    }
+}
+
 /// One thing to be measured: does `n` units of work.
 pub struct Case {
     /// The column.

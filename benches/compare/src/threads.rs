@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::kernels::{Random, ReadManyWriteOne, Sum, Transfer};
-use crate::measure::{median, process_time};
+use crate::measure::{median, pin, process_time};
 use crate::sides::{Access, Body, Side};
 
 /// The workloads: name, what it does, the ratio to the crate `stm` that is the goal.
@@ -91,8 +91,11 @@ fn transaction<S: Side>(side: &S, workload: &str, random: &mut Random) {
 pub struct Runner {
     /// What has been measured so far.
     pub result: Throughput,
-    round: Box<dyn FnMut(usize, Duration) -> (u64, u64, Duration, u64)>,
+    round: Round,
 }
+
+/// Runs a workload on a number of threads for some time: commits, bodies, the time it took, CPU time.
+type Round = Box<dyn FnMut(usize, Duration) -> (u64, u64, Duration, u64)>;
 
 impl Runner {
     /// All workloads on one side.
@@ -107,6 +110,7 @@ impl Runner {
                     for seed in 1..=threads as u64 {
                         let (stop, start, side, commits, bodies) = (&stop, &start, &side, &commits, &bodies);
                         workers.push(scope.spawn(move || {
+                            pin(seed as usize - 1);
                             let mut random = Random(seed << 40 | seed);
                             BODIES.set(0);
                             let mut done = 0;
@@ -208,7 +212,7 @@ struct Patient {
 impl Body for Patient {
     fn run<A: Access>(&self, numbers: &mut A) -> Result<u64, A::Abort> {
         BODIES.set(BODIES.get() + 1);
-        if BODIES.get() % 64 == 0 && Instant::now() > self.deadline {
+        if BODIES.get().is_multiple_of(64) && Instant::now() > self.deadline {
             return Ok(u64::MAX);
         }
         let sum = Sum(1000).run(numbers)?;
