@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::abort::Abort;
 use crate::atomics::{Atomics, Native, Word, unlikely};
 use crate::buffer::WriteBuffer;
-use crate::domain::{Domain, IDLE, NO_AGE, Slot};
+use crate::domain::{Domain, IDLE, NO_AGE, Slot, kind_of};
 use crate::entries::Owned;
 pub use crate::entries::{DropWord, Lock, Place, ReadLog, Saved, Undo, ValueRead};
 use crate::header::{Header, Owner};
@@ -84,6 +84,8 @@ pub struct Attempt<A: Atomics = Native> {
     untidy: bool,
     /// Whether anything is registered in `hooks`.
     pub(crate) hooked: bool,
+    /// Whether the next attempt to update begins with the snapshot that this one ends with; see [`enter`](Self::enter).
+    pub(crate) keeps_snapshot: bool,
     /// Whether the locks outlive the rollback, for the next attempt; see [`ordered`](crate::protocol::ordered).
     pub(crate) keeps_locks: bool,
     domain: Arc<Domain<A>>,
@@ -134,6 +136,7 @@ impl<A: Atomics> Attempt<A> {
             inlined: false,
             untidy: false,
             hooked: false,
+            keeps_snapshot: false,
             keeps_locks: false,
             domain: domain.clone(),
             locks: Log::default(),
@@ -186,15 +189,21 @@ impl<A: Atomics> Attempt<A> {
     /// Publishes that a transaction runs, so that nothing it may reach is freed, and takes a snapshot. Whether the protocol that this
     /// descriptor believes to be in force is.
     ///
+    /// A snapshot that this thread has taken before serves as well, if the protocol says so and can extend it: what it covers is visible here
+    /// already, and an object that has changed since is met with its new version. So a transaction that meets none does not look at the
+    /// clock, which everybody writes, before it commits. What reads only has no log to extend a snapshot with, and takes a new one.
+    ///
     /// An empty transaction costs what its memory accesses cost, so each is made once.
     #[inline(always)]
     #[must_use]
     pub(crate) fn enter(&mut self, mode: Mode) -> bool {
         let domain = &*self.domain;
-        let now = domain.clock.load(Ordering::Acquire);
+        if unlikely(!self.keeps_snapshot || mode == Mode::ReadOnly) {
+            self.snapshot = domain.clock.load(Ordering::Acquire);
+        }
         // Relaxed: the light fence orders it before every read of the transaction against the reclaimer's heavy one.
         if crate::mutant!(A, "transaction-not-published", true, false) {
-            self.slot.active.store(now, Ordering::Relaxed);
+            self.slot.active.store(self.snapshot, Ordering::Relaxed);
         }
         A::light();
         // Relaxed: the light fence orders it after the slot was published; see the rules in `runtime`.
@@ -205,8 +214,25 @@ impl<A: Atomics> Attempt<A> {
             self.mode = mode;
             self.encumbered = false;
         }
-        self.snapshot = now;
         in_force
+    }
+
+    /// As [`enter`](Self::enter), which has said no: where merely a new [era](Domain::begin_era) has begun, with a new snapshot.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn enter_era(&mut self) -> bool {
+        self.keeps_snapshot = false;
+        loop {
+            // Relaxed: as in `enter`, which looks again.
+            let regime = self.domain.regime.load(Ordering::Relaxed);
+            if kind_of(regime) != kind_of(self.regime) {
+                return false;
+            }
+            self.regime = regime;
+            if self.enter(self.mode) {
+                return true;
+            }
+        }
     }
 
     /// Runs `step`, which reads and then writes a shared word, without a locked instruction, if no other thread can run transactions: see

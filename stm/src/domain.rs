@@ -24,6 +24,15 @@ pub const IDLE: u64 = u64::MAX;
 /// The age of a transaction that has met no conflict yet: younger than every other.
 pub const NO_AGE: u64 = u64::MAX;
 
+/// One era, in the word that says which protocol is in force.
+pub(crate) const ERA: u64 = 1 << 8;
+
+/// The protocol in force, without the era.
+#[inline(always)]
+pub(crate) const fn kind_of(regime: u64) -> u64 {
+    regime & (ERA - 1)
+}
+
 /// The state shared by all transactions on one heap.
 ///
 /// A heap belongs to one domain: two transactions in different domains do not see each other's locks.
@@ -41,7 +50,7 @@ pub struct Domain<A: Atomics = Native> {
     pub(crate) turn: CachePadded<A::Word>,
     /// How many wait for their turn.
     pub(crate) turn_waiters: CachePadded<A::Word>,
-    /// The protocol in force, as a number; see [`runtime`](crate::runtime). Constant in a domain of one protocol.
+    /// The protocol in force, as a number, in the lowest byte; see [`runtime`](crate::runtime). Above it the number of the era.
     pub(crate) regime: CachePadded<A::Word>,
     /// Tickets for the irrevocable token, taken.
     tickets: CachePadded<A::Word>,
@@ -209,6 +218,7 @@ impl<A: Atomics> Domain<A> {
         // Whoever begins from here on has a larger stamp. The release makes that what this thread wrote before is seen by whoever reads the
         // new clock; the acquire pairs with the commits before.
         let now = self.clock.fetch_add(1, Ordering::AcqRel);
+        self.begin_era();
         let mut rounds = 0_u32;
         while A::CAN_WAIT && self.oldest_active() <= now {
             rounds += 1;
@@ -218,6 +228,12 @@ impl<A: Atomics> Domain<A> {
                 _ => std::thread::sleep(Duration::from_micros(50)),
             }
         }
+    }
+
+    /// Makes transactions that begin from now on take new snapshots, each thread's next one first of all.
+    pub(crate) fn begin_era(&self) {
+        // Relaxed: an era seen late, or without the clock that it is about, is one transaction more to be waited for.
+        self.regime.fetch_add(ERA, Ordering::Relaxed);
     }
 
     /// The smallest begin stamp among the running transactions, or [`IDLE`]. What was unlinked by a commit with a smaller

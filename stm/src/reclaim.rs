@@ -1,10 +1,12 @@
 //! Reclamation: when a value that nobody can reach any more is freed.
 //!
-//! 1. A transaction publishes the clock at its begin in its slot, and [`IDLE`](crate::domain::IDLE) at its end. There is no
-//!    second announcement: this is the one that the snapshot comes from.
+//! 1. A transaction publishes its snapshot at its begin in its slot, and [`IDLE`](crate::domain::IDLE) at its end. There is no
+//!    second announcement.
 //! 2. What a commit makes unreachable is *retired* with the clock read after that commit.
-//! 3. It is freed when no running transaction began at or before that stamp: whoever began later found it already unlinked.
-//! 4. The collector advances the clock, so that rule 3 is met in the end even if nobody else commits.
+//! 3. It is freed when no running transaction began with a snapshot at or before that stamp: whoever had a later one found it already
+//!    unlinked.
+//! 4. The collector advances the clock and begins an era, in which snapshots are taken anew, so that rule 3 is met in the end even if nobody
+//!    else commits.
 //!
 //! The idea is epoch-based reclamation (Fraser, "Practical lock-freedom", 2004) with the version clock as the epoch, so
 //! that a transaction pins nothing beside its snapshot.
@@ -108,6 +110,9 @@ pub(crate) fn collect<A: Atomics>(tx: &mut Attempt<A>) {
         // shipped protocol the commit has written the clock with release, which this addition carries on, or has executed a full fence
         // after its writes. A protocol need not.
         tx.domain().clock.fetch_add(2, Ordering::Release);
+    }
+    if crate::mutant!(A, "reclaim-no-new-era", true, false) {
+        tx.domain().begin_era();
     }
     let oldest = crate::mutant!(A, "reclaim-running-ignored", tx.domain().oldest_active(), crate::domain::IDLE);
     dropping(|| {

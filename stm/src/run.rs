@@ -294,7 +294,7 @@ pub fn attempt<P: Protocol<A>, A: Atomics, R, E>(
     mode: Mode,
     body: &mut impl FnMut(&mut Attempt<A>) -> Result<R, Interrupt<E>>,
 ) -> Result<R, Interrupt<E>> {
-    let begun = if likely(tx.enter(mode)) { P::begin(tx) } else { Err(Abort::Regime) };
+    let begun = if likely(tx.enter(mode)) || tx.enter_era() { P::begin(tx) } else { Err(Abort::Regime) };
     if let Err(abort) = begun {
         // Nothing was begun, so nothing is rolled back.
         tx.leave();
@@ -344,6 +344,8 @@ fn watch_reads<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
 
 fn roll_back<P: Protocol<A>, A: Atomics>(tx: &mut Attempt<A>) {
     P::rollback(tx);
+    // It has met something newer, or would have.
+    tx.keeps_snapshot = false;
     tx.replaced.clear();
     if tx.locks.is_empty() {
         tx.leave();

@@ -4,7 +4,8 @@
 //! protocol is in force at a time; it changes only while no transaction runs:
 //!
 //! 1. A transaction publishes itself in its slot, then looks at the regime; if that is not the one it is compiled for, it withdraws.
-//! 2. Whoever changes the regime first marks it as changing, then waits until every slot is idle, then sets the new one.
+//! 2. Whoever changes the regime first marks it as changing, then waits until every slot is idle, then sets the new one. (A new
+//!    [era](Domain::begin_era) of the same regime, which only asks for new snapshots, needs none of that.)
 //! 3. The two meet through the light and the heavy fence: a transaction that did not see the mark is seen in its slot.
 //! 4. A [`Lease`] keeps the regime for as long as it is held; others that want a different one wait.
 #![expect(unsafe_code, reason = "one descriptor per thread, reached by pointer")]
@@ -18,13 +19,13 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::atomics::Native;
 use crate::attempt::{Attempt, DropWord, Mode};
-use crate::domain::{Domain, IDLE, Statistics};
+use crate::domain::{Domain, ERA, IDLE, Statistics, kind_of};
 use crate::protocol::ordered::ANY_POSITION;
 use crate::protocol::{Any, Kind, Shipped};
 use crate::run::{Body, Interrupt, Stop, transact};
 
-/// The regime while it is being changed.
-const CHANGING: u64 = u64::MAX;
+/// The kind of the regime while it is being changed.
+const CHANGING: u64 = ERA - 1;
 
 static DOMAIN: LazyLock<Arc<Domain>> = LazyLock::new(|| {
     crate::membarrier::register();
@@ -146,7 +147,7 @@ pub fn change(kind: Kind) -> bool {
 fn put_in_force(leases: &mut Leases, kind: Kind) {
     if leases.kind != kind {
         // Rule 2. Relaxed: the heavy fence inside `oldest_active` publishes the mark.
-        DOMAIN.regime.store(CHANGING, Ordering::Relaxed);
+        DOMAIN.regime.fetch_or(CHANGING, Ordering::Relaxed);
         let mut rounds = 0_u32;
         while DOMAIN.oldest_active() != IDLE {
             rounds += 1;
@@ -160,7 +161,8 @@ fn put_in_force(leases: &mut Leases, kind: Kind) {
         // A deferred clock leaves versions in the heap that are one ahead of it; under a clock that is not deferred nobody would make
         // it catch up, and readers would ask for ever.
         DOMAIN.clock.fetch_add(1, Ordering::AcqRel);
-        DOMAIN.regime.store(kind as u64, Ordering::Release);
+        // From the mark to the kind of the next era, whatever the era is.
+        DOMAIN.regime.fetch_add(ERA - CHANGING + kind as u64, Ordering::Release);
     }
 }
 
@@ -327,7 +329,7 @@ pub fn execute_with<P: Shipped, R, E>(
 #[inline]
 pub(crate) fn execute_with_body<P: Shipped, R, E>(mode: Mode, body: &mut impl Body<Native, R, E>) -> Result<R, E> {
     let tx = idle_descriptor();
-    if tx.regime == P::KIND as u64 {
+    if kind_of(tx.regime) == P::KIND as u64 {
         match transact::<P, Native, R, E>(tx, mode, true, body) {
             Ok(value) => return Ok(value),
             Err(Interrupt::Error(error)) => return Err(error),
@@ -364,6 +366,7 @@ fn adopt(tx: &mut Attempt, kind: Kind) {
     tx.calls = Some(kind.calls());
     tx.inlined = kind.calls().inlined();
     tx.regime = kind as u64;
+    tx.keeps_snapshot = false;
     tx.position = ANY_POSITION;
 }
 

@@ -20,7 +20,8 @@
 //!    sees that lock or something later. Whatever that transaction did, it released the object with a stamp taken after the store: a commit's, or
 //!    (rule 5 of the contract) a rollback's. A stamp is newer than any snapshot taken before it, and the snapshots taken after it see the
 //!    final value. So the header was newer than the snapshot, a contradiction; or
-//! 2. the value was older than the snapshot's. But the snapshot's load of the clock acquires everything committed up to it.
+//! 2. the value was older than the snapshot's. But the snapshot's load of the clock acquires everything committed up to it, as does the
+//!    change of the clock by a commit whose stamp is the next attempt's snapshot.
 //!
 //! # The recipe for compiled code
 //!
@@ -74,8 +75,11 @@ impl<A: Atomics, C: Clock> Protocol<A> for Eager<C> {
 
     #[inline(always)]
     fn begin(tx: &mut Attempt<A>) -> Result<(), Abort> {
-        // The snapshot is the clock as it was read before the transaction published itself.
+        // The snapshot is the clock as it was read before the transaction published itself, now or earlier.
         C::settle::<A>();
+        if unlikely(!tx.keeps_snapshot) {
+            tx.keeps_snapshot = true;
+        }
         // An irrevocable transaction must lock what it reads, so every access goes the slow way.
         tx.limit = if unlikely(tx.mode == Mode::Irrevocable) { 0 } else { tx.snapshot };
         Ok(())
@@ -317,5 +321,9 @@ fn commit_writes<A: Atomics, C: Clock>(tx: &mut Attempt<A>) -> Result<(), Abort>
     }
     tx.undo.clear();
     tx.publish_locks(stamp.version);
+    if !C::SHARES {
+        // The clock's change has acquired everything committed up to its own stamp: a snapshot for the next attempt.
+        tx.snapshot = crate::mutant!(A, "eager-kept-snapshot-too-new", stamp.version, stamp.version + 1);
+    }
     Ok(())
 }
