@@ -1,6 +1,10 @@
 //! The Redis-speaking server under faults: clients that misbehave, a disk that is full, a process that is killed.
 //!
-//! Each test starts the server as a process of its own on a free port of the loopback interface.
+//! Each test starts the server as a process of its own on a free port of the loopback interface. `waiting` has what is promised to clients that
+//! wait for an element.
+
+#[path = "redis_server/waiting.rs"]
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

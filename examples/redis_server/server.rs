@@ -14,6 +14,7 @@ use crate::pubsub::Subscriptions;
 use crate::scripts::{Libraries, Script};
 use crate::session::Client;
 use crate::value::{Bytes, Item, Key};
+use crate::waiting::Lines;
 
 /// A database: every key an object of its own, so commands on different keys never meet.
 pub(crate) type Database = TMap<Key, Item, foldhash::fast::RandomState>;
@@ -41,6 +42,8 @@ pub(crate) struct Server {
     /// Scripts by their SHA-1.
     pub(crate) scripts: TMap<Bytes, Arc<Script>>,
     pub(crate) libraries: TVar<Libraries>,
+    /// Who waits for an element.
+    pub(crate) lines: Lines,
     pub(crate) blocked: AtomicUsize,
     pub(crate) log: Option<Output>,
     /// The log could not be written.
@@ -75,6 +78,7 @@ impl Server {
             clients: TMap::new(),
             scripts: TMap::new(),
             libraries: TVar::new(Libraries::default()),
+            lines: Lines::default(),
             blocked: AtomicUsize::new(0),
             log,
             log_broken: AtomicBool::new(false),
