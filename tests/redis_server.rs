@@ -318,6 +318,22 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
     assert_eq!(server.info("aof_last_write_status"), "err");
 }
 
+/// What cannot be synchronised with a disk takes changes as long as nobody asks for that.
+#[test]
+fn a_log_that_is_to_be_on_the_disk_gets_there() {
+    let server = Server::start(&["--aof", "/dev/null"]);
+    let mut client = server.connect();
+    let until_set = |client: &mut Client, start: &str| {
+        until("another answer", || client.call(&["SET", "k", "v"]).starts_with(start));
+        assert!(client.call(&["SET", "k", "v"]).starts_with(start));
+    };
+    until_set(&mut client, "OK");
+    for (when, start) in [("always", "MISCONF"), ("everysec", "OK"), ("always", "MISCONF")] {
+        assert_eq!(client.call(&["CONFIG", "SET", "appendfsync", when]), "OK");
+        until_set(&mut client, start);
+    }
+}
+
 /// A log that fills up in the middle of an entry: changes are refused, what is there is served on, and a server with room again finds
 /// every change but those of the last moment, each once.
 #[test]

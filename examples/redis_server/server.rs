@@ -10,6 +10,7 @@ use optimist::dispatcher::Output;
 use optimist::stm::collections::{Change, TCounter, TMap};
 use optimist::stm::{Result, TVar, Tx};
 
+use crate::log::Log;
 use crate::pubsub::Subscriptions;
 use crate::scripts::{Libraries, Script};
 use crate::session::Client;
@@ -65,22 +66,24 @@ pub(crate) struct Server {
 pub(crate) struct CommandCount(pub(crate) AtomicU64);
 
 impl Server {
-    pub(crate) fn new(port: u16, threads: usize, log: Option<Output>) -> Self {
+    pub(crate) fn new(port: u16, threads: usize, log: Option<Log>) -> Self {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        let sync = log.as_ref().map(|log| log.sync.clone()).unwrap_or_default();
+        let config = Config { sync, ..Config::default() };
         Server {
             dbs: (0..2 * DATABASES).map(|_| Database::default()).collect(),
             expiring: (0..2 * DATABASES).map(|_| TCounter::new(0)).collect(),
             order: TVar::new(0xFEDC_BA98_7654_3210),
             halves: TVar::new(0),
             tidied: TVar::new(0),
-            config: Config::default(),
+            config,
             subscriptions: Subscriptions::default(),
             clients: TMap::new(),
             scripts: TMap::new(),
             libraries: TVar::new(Libraries::default()),
             lines: Lines::default(),
             blocked: AtomicUsize::new(0),
-            log,
+            log: log.map(|log| log.output),
             log_broken: AtomicBool::new(false),
             started: Instant::now(),
             port,
@@ -179,7 +182,8 @@ pub(crate) struct Config {
     pub(crate) values: TVar<BTreeMap<String, String>>,
     notify: AtomicU32,
     pub(crate) max_bulk: AtomicU64,
-    pub(crate) fsync: AtomicBool,
+    /// That of the log, if there is one.
+    sync: Arc<AtomicBool>,
     /// `maxmemory`, 0 for none.
     max_memory: AtomicU64,
     /// Whether the process takes more than that.
@@ -248,7 +252,7 @@ impl Default for Config {
             values: TVar::new(values),
             notify: AtomicU32::new(0),
             max_bulk: AtomicU64::new(crate::codec::MAX_BULK as u64),
-            fsync: AtomicBool::new(false),
+            sync: Arc::default(),
             max_memory: AtomicU64::new(0),
             over_memory: AtomicBool::new(false),
         }
@@ -306,7 +310,7 @@ impl Config {
                 self.max_memory.store(value.parse().unwrap_or(0), Ordering::Relaxed);
                 self.look_at_memory();
             }
-            "appendfsync" => self.fsync.store(value == "always", Ordering::Relaxed),
+            "appendfsync" => self.sync.store(value == "always", Ordering::Relaxed),
             _ => {}
         }
     }
