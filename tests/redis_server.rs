@@ -569,13 +569,17 @@ fn a_transaction_over_two_databases_is_replayed_as_it_was() {
     for words in [&["MULTI"] as &[&str], &["SET", "a", "0"], &["SELECT", "2"], &["SET", "b", "2"], &["EXEC"]] {
         client.call(words);
     }
-    assert_eq!(client.call(&["SET", "c", "2"]), "OK");
+    // Together with others that have not named the first database before.
+    let commands: [&[&str]; 5] = [&["SET", "c", "2"], &["MULTI"], &["SELECT", "0"], &["SET", "d", "0"], &["EXEC"]];
+    client.stream.write_all(&commands.iter().flat_map(|words| frame(words)).collect::<Vec<u8>>()).expect("it reads");
+    let replies: Vec<String> = commands.iter().map(|_| client.reply().expect("an answer")).collect();
+    assert_eq!(replies, ["OK", "OK", "QUEUED", "QUEUED", "OK OK"]);
     drop(server);
     let server = Server::start(&["--aof", log.path()]);
     let mut client = server.connect();
-    assert_eq!(client.call(&["MGET", "a", "b", "c"]), "0 nil nil");
+    assert_eq!(client.call(&["MGET", "a", "b", "c", "d"]), "0 nil nil 0");
     client.call(&["SELECT", "2"]);
-    assert_eq!(client.call(&["MGET", "a", "b", "c"]), "nil 2 2");
+    assert_eq!(client.call(&["MGET", "a", "b", "c", "d"]), "nil 2 2 nil");
 }
 
 #[test]

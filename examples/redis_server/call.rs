@@ -127,14 +127,6 @@ impl Effects {
             *current = db;
         }
     }
-
-    /// Makes one entry of what was logged from `start` on, if it is more than one command.
-    pub(crate) fn enclose(&mut self, start: usize, logged_before: usize) {
-        if self.logged > logged_before + 1 {
-            self.log.splice(start..start, *b"*1\r\n$5\r\nMULTI\r\n");
-            self.log.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        }
-    }
 }
 
 pub(crate) struct Call<'a, 'e> {

@@ -231,7 +231,6 @@ pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize
             return Err(Interrupt::Abort(abort));
         }
         effects.select(0, number, &mut 0);
-        effects.enclose(0, 0);
         crate::session::release(ev, server, &mut effects)?;
         Ok(true)
     });

@@ -134,7 +134,7 @@ impl Connection {
         let mut first = 0;
         while first < steps.len() {
             let Connection { server, client, reply, effects, db, outbox, together, .. } = self;
-            let mut scene = Scene { server, client, now, waiter: None, selected: *db };
+            let mut scene = Scene { server, client, now, waiter: None, selected: *db, log_db: 0 };
             let mut end = steps.len().min(first + *together);
             let mut attempts = 0;
             let ended = io.event(|ev| {
@@ -145,7 +145,7 @@ impl Connection {
                 }
                 reply.bytes.clear();
                 effects.clear();
-                scene.waiter = None;
+                (scene.waiter, scene.log_db) = (None, 0);
                 scene.fetch(ev, &steps[first..end], words)?;
                 for (at, step) in steps[first..end].iter().enumerate() {
                     scene.run(ev, step, words, reply, effects)?;
@@ -411,6 +411,8 @@ struct Scene<'a> {
     waiter: Option<Arc<Waiter>>,
     /// The database that the connection is left with.
     selected: usize,
+    /// The database to which the next entry of the log belongs.
+    log_db: usize,
 }
 
 impl Scene<'_> {
@@ -449,12 +451,12 @@ impl Scene<'_> {
         reply: &mut Reply,
         effects: &mut Effects,
     ) -> EventResult {
-        let (start, logged, mut log_db) = (effects.log.len(), effects.logged, 0);
+        let start = effects.log.len();
         match step {
             Step::Reply(text) => reply.simple(text),
             Step::Command { command, words: own, db } => {
                 self.command(ev, command, (&words[own.clone()], *db), false, reply, effects)?;
-                effects.select(start, *db, &mut log_db);
+                effects.select(start, *db, &mut self.log_db);
             }
             Step::Exec(multi) => {
                 let mut db = multi.db;
@@ -481,15 +483,14 @@ impl Scene<'_> {
                     }
                     let start = effects.log.len();
                     self.command(ev, command, (words, db), true, reply, effects)?;
-                    effects.select(start, db, &mut log_db);
+                    effects.select(start, db, &mut self.log_db);
                 }
                 self.selected = db;
             }
         }
         if !effects.ready.is_empty() {
-            waiting::serve(ev, self.server, effects, self.now, &mut log_db)?;
+            waiting::serve(ev, self.server, effects, self.now, &mut self.log_db)?;
         }
-        effects.enclose(start, logged);
         Ok(())
     }
 
@@ -550,7 +551,15 @@ pub(crate) fn release(ev: &mut Event<'_>, server: &Server, effects: &mut Effects
     if effects.logged > 0
         && let Some(log) = &server.log
     {
+        // Several commands are one entry.
+        let several = effects.logged > 1;
+        if several {
+            ev.write(log, b"*1\r\n$5\r\nMULTI\r\n");
+        }
         ev.write(log, &effects.log);
+        if several {
+            ev.write(log, b"*1\r\n$4\r\nEXEC\r\n");
+        }
     }
     for (outbox, message) in &effects.messages {
         // A subscriber that does not read is cut off; the publisher has nothing to do with it.
