@@ -1,6 +1,10 @@
 //! The Redis-speaking server under faults: clients that misbehave, a disk that is full, a process that is killed.
 //!
-//! Each test starts the server as a process of its own on a free port of the loopback interface.
+//! Each test starts the server as a process of its own on a free port of the loopback interface. `waiting` has what is promised to clients that
+//! wait for an element.
+
+#[path = "redis_server/waiting.rs"]
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -314,6 +318,22 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
     assert_eq!(server.info("aof_last_write_status"), "err");
 }
 
+/// What cannot be synchronised with a disk takes changes as long as nobody asks for that.
+#[test]
+fn a_log_that_is_to_be_on_the_disk_gets_there() {
+    let server = Server::start(&["--aof", "/dev/null"]);
+    let mut client = server.connect();
+    let until_set = |client: &mut Client, start: &str| {
+        until("another answer", || client.call(&["SET", "k", "v"]).starts_with(start));
+        assert!(client.call(&["SET", "k", "v"]).starts_with(start));
+    };
+    until_set(&mut client, "OK");
+    for (when, start) in [("always", "MISCONF"), ("everysec", "OK"), ("always", "MISCONF")] {
+        assert_eq!(client.call(&["CONFIG", "SET", "appendfsync", when]), "OK");
+        until_set(&mut client, start);
+    }
+}
+
 /// A log that fills up in the middle of an entry: changes are refused, what is there is served on, and a server with room again finds
 /// every change but those of the last moment, each once.
 #[test]
@@ -549,13 +569,17 @@ fn a_transaction_over_two_databases_is_replayed_as_it_was() {
     for words in [&["MULTI"] as &[&str], &["SET", "a", "0"], &["SELECT", "2"], &["SET", "b", "2"], &["EXEC"]] {
         client.call(words);
     }
-    assert_eq!(client.call(&["SET", "c", "2"]), "OK");
+    // Together with others that have not named the first database before.
+    let commands: [&[&str]; 5] = [&["SET", "c", "2"], &["MULTI"], &["SELECT", "0"], &["SET", "d", "0"], &["EXEC"]];
+    client.stream.write_all(&commands.iter().flat_map(|words| frame(words)).collect::<Vec<u8>>()).expect("it reads");
+    let replies: Vec<String> = commands.iter().map(|_| client.reply().expect("an answer")).collect();
+    assert_eq!(replies, ["OK", "OK", "QUEUED", "QUEUED", "OK OK"]);
     drop(server);
     let server = Server::start(&["--aof", log.path()]);
     let mut client = server.connect();
-    assert_eq!(client.call(&["MGET", "a", "b", "c"]), "0 nil nil");
+    assert_eq!(client.call(&["MGET", "a", "b", "c", "d"]), "0 nil nil 0");
     client.call(&["SELECT", "2"]);
-    assert_eq!(client.call(&["MGET", "a", "b", "c"]), "nil 2 2");
+    assert_eq!(client.call(&["MGET", "a", "b", "c", "d"]), "nil 2 2 nil");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(crate) enum Fail {
     Abort(Abort),
     /// The reply is an error. Nothing has been written.
     Error(Cow<'static, str>),
-    /// The key that the command is about holds a value of another type. For one that waits that is as if it held none.
+    /// The key that the command is about holds a value of another type. For one that already waits that is as if it held none.
     WrongType,
     /// It waits for a change.
     Block,
@@ -66,6 +66,8 @@ pub(crate) struct Effects {
     pub(crate) expiries: Vec<(i64, usize, Bytes)>,
     /// Who is to be closed.
     pub(crate) kills: Vec<Outbox>,
+    /// Keys, with the numbers of their databases, that have got something for which clients wait.
+    pub(crate) ready: Vec<(usize, Bytes)>,
 }
 
 /// How much effects there were at some moment.
@@ -77,6 +79,7 @@ pub(crate) struct Mark {
     messages: usize,
     expiries: usize,
     kills: usize,
+    ready: usize,
 }
 
 impl Effects {
@@ -87,6 +90,7 @@ impl Effects {
         self.messages.clear();
         self.expiries.clear();
         self.kills.clear();
+        self.ready.clear();
     }
 
     /// How much there is.
@@ -98,6 +102,7 @@ impl Effects {
             messages: self.messages.len(),
             expiries: self.expiries.len(),
             kills: self.kills.len(),
+            ready: self.ready.len(),
         }
     }
 
@@ -109,6 +114,7 @@ impl Effects {
         self.messages.truncate(mark.messages);
         self.expiries.truncate(mark.expiries);
         self.kills.truncate(mark.kills);
+        self.ready.truncate(mark.ready);
     }
 
     /// Says that what was logged from `start` on belongs to a database, where the entries before it belong to `current`.
@@ -119,14 +125,6 @@ impl Effects {
             self.log.splice(start..start, select);
             self.logged += 1;
             *current = db;
-        }
-    }
-
-    /// Makes one entry of what was logged from `start` on, if it is more than one command.
-    pub(crate) fn enclose(&mut self, start: usize, logged_before: usize) {
-        if self.logged > logged_before + 1 {
-            self.log.splice(start..start, *b"*1\r\n$5\r\nMULTI\r\n");
-            self.log.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
         }
     }
 }
@@ -224,6 +222,9 @@ impl Call<'_, '_> {
         if expires != 0 {
             self.effects.expiries.push((expires, self.db, key.into()));
         }
+        if let Value::List(_) | Value::ZSet(_) = value {
+            self.note_ready(key)?;
+        }
         let item = Item { stamp, expires, value };
         let now = self.now;
         let old = |old: Option<&Item>| (old.map_or(0, |old| old.expires), old.is_none_or(|old| old.is_over(now)));
@@ -231,6 +232,17 @@ impl Call<'_, '_> {
         self.count_expiring(before, expires)?;
         self.effects.dirty += 1;
         if new { self.notify('n', "new", key) } else { Ok(()) }
+    }
+
+    /// Notes a key that gets something for which clients may wait.
+    #[inline]
+    fn note_ready(&mut self, key: &[u8]) -> Done {
+        if self.server.lines.contains_key(self.tx, key)?
+            && let Some(number) = self.server.number(self.tx, self.db)?
+        {
+            self.effects.ready.push((number, key.into()));
+        }
+        Ok(())
     }
 
     /// A key's time has changed.

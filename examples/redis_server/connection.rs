@@ -151,7 +151,7 @@ pub(crate) fn exec(connection: &mut Connection, _words: &[&[u8]], io: &mut Io<'_
         return connection.reply.error(&format!("EXECABORT Transaction discarded because of: {text}"));
     }
     (multi.db, multi.watched) = (connection.db, watched);
-    connection.transact(io, &[Step::Exec(multi)], &[], false);
+    connection.transact(io, &[Step::Exec(multi)], &[]);
 }
 
 pub(crate) fn watch(connection: &mut Connection, words: &[&[u8]], io: &mut Io<'_>) {
@@ -202,6 +202,6 @@ pub(crate) fn client(connection: &mut Connection, words: &[&[u8]], io: &mut Io<'
         }
     } else {
         let step = Step::Command { command: crate::table::client(), words: 0..words.len(), db: connection.db };
-        connection.transact(io, &[step], words, false);
+        connection.transact(io, &[step], words);
     }
 }

@@ -145,6 +145,7 @@ pub(crate) fn swapdb(call: &mut Call<'_, '_>) -> Done {
         return error("ERR DB index is out of range");
     };
     call.server.swap(call.tx, a, b)?;
+    crate::waiting::look_again(call.tx, call.server, &[a, b], call.effects)?;
     call.effects.dirty += 1;
     call.reply.ok();
     Ok(())

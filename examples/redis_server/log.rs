@@ -9,7 +9,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use optimist::dispatcher::Output;
@@ -24,11 +24,18 @@ use crate::session::Client;
 use crate::table::Run;
 use crate::value::Bytes;
 
+/// Where the log goes.
+pub(crate) struct Log {
+    pub(crate) output: Output,
+    /// Whether it is to be on the disk before replies are sent.
+    pub(crate) sync: Arc<AtomicBool>,
+}
+
 /// Writes the file through, if that is asked for.
 struct File {
     file: std::fs::File,
     unsynced: bool,
-    sync: Arc<std::sync::atomic::AtomicBool>,
+    sync: Arc<AtomicBool>,
 }
 
 impl io::Write for File {
@@ -38,9 +45,10 @@ impl io::Write for File {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.unsynced) && self.sync.load(Ordering::Relaxed) {
+        if self.unsynced && self.sync.load(Ordering::Relaxed) {
             self.file.sync_data()?;
         }
+        self.unsynced = false;
         Ok(())
     }
 }
@@ -49,7 +57,7 @@ impl io::Write for File {
 ///
 /// # Errors
 /// If the file cannot be read or written.
-pub(crate) fn open(path: &Path) -> io::Result<(Vec<u8>, Output)> {
+pub(crate) fn open(path: &Path) -> io::Result<(Vec<u8>, Log)> {
     let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
     let mut bytes = Vec::new();
     if file.metadata()?.is_file() {
@@ -61,8 +69,9 @@ pub(crate) fn open(path: &Path) -> io::Result<(Vec<u8>, Output)> {
             bytes.truncate(whole);
         }
     }
-    let writer = File { file, unsynced: false, sync: Arc::default() };
-    Ok((bytes, Output::new(format!("the log {}", path.display()), writer)))
+    let sync = Arc::<AtomicBool>::default();
+    let writer = File { file, unsynced: false, sync: sync.clone() };
+    Ok((bytes, Log { output: Output::new(format!("the log {}", path.display()), writer), sync }))
 }
 
 /// How many bytes of a log are whole entries.
@@ -222,7 +231,6 @@ pub(crate) fn expire(server: &Arc<Server>, io: &mut Io<'_>, when: i64, db: usize
             return Err(Interrupt::Abort(abort));
         }
         effects.select(0, number, &mut 0);
-        effects.enclose(0, 0);
         crate::session::release(ev, server, &mut effects)?;
         Ok(true)
     });

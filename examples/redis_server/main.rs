@@ -22,6 +22,7 @@
 //! | `table` | the one table of commands |
 //! | `scripts` | EVAL and libraries, in the flowgraph language |
 //! | `several` | what commands on several keys have in common |
+//! | `waiting` | commands that wait for an element, and who is served first |
 //! | `strings`, `hashes`, `lists`, `sets`, `sorted_sets`, `keys`, `pubsub`, `connection`, `admin` | the commands, by family |
 //! | `log` | the append-only file, replayed at the start |
 
@@ -47,6 +48,7 @@ mod sorted_sets;
 mod strings;
 mod table;
 mod value;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -209,10 +211,10 @@ fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // A few descriptors are for everything that is no connection.
     let clients = arguments.maxclients.min(raise_descriptor_limit().saturating_sub(32) as usize);
     let log = arguments.aof.as_deref().map(log::open).transpose()?;
-    let (replayed, output) = log.map_or((Vec::new(), None), |(entries, output)| (entries, Some(output)));
+    let (replayed, log) = log.map_or((Vec::new(), None), |(entries, log)| (entries, Some(log)));
 
     let address = SocketAddr::new(arguments.bind, arguments.port);
-    let server = Arc::new(Server::new(arguments.port, threads, output));
+    let server = Arc::new(Server::new(arguments.port, threads, log));
     let entries = log::replay(&server, &replayed)?;
     let on_error = OnError::handle(|error, _| {
         eprintln!("{error}");

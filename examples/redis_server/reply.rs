@@ -10,11 +10,20 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    #[inline]
     fn head(&mut self, kind: u8, n: i64) {
-        self.bytes.push(kind);
-        let mut digits = [0; 20];
-        self.bytes.extend_from_slice(crate::numbers::decimal(n, &mut digits));
-        self.bytes.extend_from_slice(b"\r\n");
+        match n {
+            0..10 => self.bytes.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']),
+            10..100 => {
+                self.bytes.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
+            }
+            _ => {
+                self.bytes.push(kind);
+                let mut digits = [0; 20];
+                self.bytes.extend_from_slice(crate::numbers::decimal(n, &mut digits));
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+        }
     }
 
     pub(crate) fn simple(&mut self, text: &str) {
@@ -40,11 +49,7 @@ impl Reply {
 
     pub(crate) fn bulk(&mut self, bytes: &[u8]) {
         self.bytes.reserve(bytes.len() + 16);
-        if bytes.len() < 10 {
-            self.bytes.extend_from_slice(&[b'$', b'0' + bytes.len() as u8, b'\r', b'\n']);
-        } else {
-            self.head(b'$', bytes.len() as i64);
-        }
+        self.head(b'$', bytes.len() as i64);
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(b"\r\n");
     }

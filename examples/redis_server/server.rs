@@ -10,10 +10,12 @@ use optimist::dispatcher::Output;
 use optimist::stm::collections::{Change, TCounter, TMap};
 use optimist::stm::{Result, TVar, Tx};
 
+use crate::log::Log;
 use crate::pubsub::Subscriptions;
 use crate::scripts::{Libraries, Script};
 use crate::session::Client;
 use crate::value::{Bytes, Item, Key};
+use crate::waiting::Lines;
 
 /// A database: every key an object of its own, so commands on different keys never meet.
 pub(crate) type Database = TMap<Key, Item, foldhash::fast::RandomState>;
@@ -41,6 +43,8 @@ pub(crate) struct Server {
     /// Scripts by their SHA-1.
     pub(crate) scripts: TMap<Bytes, Arc<Script>>,
     pub(crate) libraries: TVar<Libraries>,
+    /// Who waits for an element.
+    pub(crate) lines: Lines,
     pub(crate) blocked: AtomicUsize,
     pub(crate) log: Option<Output>,
     /// The log could not be written.
@@ -62,21 +66,24 @@ pub(crate) struct Server {
 pub(crate) struct CommandCount(pub(crate) AtomicU64);
 
 impl Server {
-    pub(crate) fn new(port: u16, threads: usize, log: Option<Output>) -> Self {
+    pub(crate) fn new(port: u16, threads: usize, log: Option<Log>) -> Self {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        let sync = log.as_ref().map(|log| log.sync.clone()).unwrap_or_default();
+        let config = Config { sync, ..Config::default() };
         Server {
             dbs: (0..2 * DATABASES).map(|_| Database::default()).collect(),
             expiring: (0..2 * DATABASES).map(|_| TCounter::new(0)).collect(),
             order: TVar::new(0xFEDC_BA98_7654_3210),
             halves: TVar::new(0),
             tidied: TVar::new(0),
-            config: Config::default(),
+            config,
             subscriptions: Subscriptions::default(),
             clients: TMap::new(),
             scripts: TMap::new(),
             libraries: TVar::new(Libraries::default()),
+            lines: Lines::default(),
             blocked: AtomicUsize::new(0),
-            log,
+            log: log.map(|log| log.output),
             log_broken: AtomicBool::new(false),
             started: Instant::now(),
             port,
@@ -175,7 +182,8 @@ pub(crate) struct Config {
     pub(crate) values: TVar<BTreeMap<String, String>>,
     notify: AtomicU32,
     pub(crate) max_bulk: AtomicU64,
-    pub(crate) fsync: AtomicBool,
+    /// That of the log, if there is one.
+    sync: Arc<AtomicBool>,
     /// `maxmemory`, 0 for none.
     max_memory: AtomicU64,
     /// Whether the process takes more than that.
@@ -244,7 +252,7 @@ impl Default for Config {
             values: TVar::new(values),
             notify: AtomicU32::new(0),
             max_bulk: AtomicU64::new(crate::codec::MAX_BULK as u64),
-            fsync: AtomicBool::new(false),
+            sync: Arc::default(),
             max_memory: AtomicU64::new(0),
             over_memory: AtomicBool::new(false),
         }
@@ -302,7 +310,7 @@ impl Config {
                 self.max_memory.store(value.parse().unwrap_or(0), Ordering::Relaxed);
                 self.look_at_memory();
             }
-            "appendfsync" => self.fsync.store(value == "always", Ordering::Relaxed),
+            "appendfsync" => self.sync.store(value == "always", Ordering::Relaxed),
             _ => {}
         }
     }

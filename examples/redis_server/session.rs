@@ -1,12 +1,13 @@
 //! A connection: splits its input into commands, runs them as events, and keeps what belongs to the connection alone.
 //!
-//! MULTI only collects; EXEC is part of one event. What a blocked command waits for is whatever it has read; it is run again, from the same
+//! MULTI only collects; EXEC is part of one event. A command that waits for an element has been run, and stays at the head of the input until
+//! its connection hears what became of it (`waiting`). A script that waits does so for whatever it has read; it is run again, from the same
 //! bytes, when that changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use optimist::dispatcher::reactor::{Ended, Io, Next, Outbox, Session};
 use optimist::dispatcher::{Event, EventResult, Interrupt};
@@ -19,6 +20,7 @@ use crate::reply::Reply;
 use crate::server::Server;
 use crate::table::{Command, Run, flags};
 use crate::value::Bytes;
+use crate::waiting::{self, Waiter};
 
 /// What others may know of a connection.
 pub(crate) struct Client {
@@ -64,8 +66,8 @@ pub(crate) struct Connection {
     pub(crate) watched: Vec<(usize, Bytes, u64)>,
     pub(crate) channels: BTreeSet<Bytes>,
     pub(crate) patterns: BTreeSet<Bytes>,
-    /// When the blocked command gives up: known once it has blocked, and none if never.
-    deadline: Option<Option<Instant>>,
+    /// The command at the head of the input, if it waits for an element.
+    waiter: Option<Arc<Waiter>>,
     pub(crate) closing: bool,
     /// CLIENT REPLY: whether replies are sent, and whether the next one is.
     pub(crate) replies: bool,
@@ -92,7 +94,7 @@ impl Connection {
             watched: Vec::new(),
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
-            deadline: None,
+            waiter: None,
             closing: false,
             replies: true,
             skip: false,
@@ -126,15 +128,13 @@ impl Connection {
     }
 
     /// Runs steps, in as few events as may be. None if there is only one and it waits for a change.
-    pub(crate) fn transact(&mut self, io: &mut Io<'_>, steps: &[Step], words: &[&[u8]], timed_out: bool) -> Option<()> {
+    pub(crate) fn transact(&mut self, io: &mut Io<'_>, steps: &[Step], words: &[&[u8]]) -> Option<()> {
         let now = Server::now();
         let replies = self.replies && !self.skip;
-        // A key that has another type by now is none that a blocked command waits for.
-        let waits = self.deadline.is_some();
         let mut first = 0;
         while first < steps.len() {
             let Connection { server, client, reply, effects, db, outbox, together, .. } = self;
-            let mut scene = Scene { server, client, now, timed_out, waits, block: None, selected: *db };
+            let mut scene = Scene { server, client, now, waiter: None, selected: *db, log_db: 0 };
             let mut end = steps.len().min(first + *together);
             let mut attempts = 0;
             let ended = io.event(|ev| {
@@ -145,6 +145,7 @@ impl Connection {
                 }
                 reply.bytes.clear();
                 effects.clear();
+                (scene.waiter, scene.log_db) = (None, 0);
                 scene.fetch(ev, &steps[first..end], words)?;
                 for (at, step) in steps[first..end].iter().enumerate() {
                     scene.run(ev, step, words, reply, effects)?;
@@ -167,14 +168,11 @@ impl Connection {
                     reply.bytes.clear();
                     crate::expire_later(&mut effects.expiries);
                     first = end;
-                    self.skip = false;
+                    self.skip &= scene.waiter.is_some();
+                    self.waiter = scene.waiter;
                 }
                 Ended::Blocked => {
                     reply.bytes.clear();
-                    if self.deadline.is_none() {
-                        let timeout = scene.block.unwrap_or(Duration::ZERO);
-                        self.deadline = Some((!timeout.is_zero()).then(|| Instant::now() + timeout));
-                    }
                     return None;
                 }
                 // It is yet to be found out which of them it was.
@@ -236,7 +234,6 @@ impl Connection {
 
     /// Runs a request that can be part of no plan. None if it waits for a change.
     fn run(&mut self, words: &[&[u8]], io: &mut Io<'_>) -> Option<()> {
-        let timed_out = io.timed_out();
         self.count(1, io);
         let command = match crate::table::find(words) {
             Ok(command) => command,
@@ -272,7 +269,7 @@ impl Connection {
         match command.run {
             Run::Event(_) => {
                 let step = Step::Command { command, words: 0..words.len(), db: self.db };
-                self.transact(io, &[step], words, timed_out)
+                self.transact(io, &[step], words)
             }
             Run::Session(run) => {
                 run(self, words, io);
@@ -281,6 +278,25 @@ impl Connection {
                 Some(())
             }
         }
+    }
+
+    /// Tells the client what it has been waiting for, if it has. None if it waits on.
+    fn wait(&mut self, io: &mut Io<'_>) -> Option<()> {
+        let Some(waiter) = &self.waiter else { return Some(()) };
+        let (server, timed_out, wanted) = (&self.server, io.timed_out(), self.replies && !self.skip);
+        let ended = io.event(|ev| {
+            let reply = waiter.outcome(ev, server, timed_out)?;
+            if wanted { ev.send(&self.outbox, &reply) } else { Ok(()) }
+        });
+        match ended {
+            Ended::Blocked => return None,
+            Ended::Committed(()) => {}
+            // It cannot be told, so it is closed.
+            Ended::Failed(_) | Ended::Panicked(_) => self.closing = true,
+        }
+        self.waiter = None;
+        self.skip = false;
+        Some(())
     }
 
     /// Answers with an error, which spoils a transaction that is being queued.
@@ -298,7 +314,7 @@ impl Connection {
         let max_bulk = self.server.config.max_bulk.load(Ordering::Relaxed) as i64;
         let mut steps = std::mem::take(&mut self.steps);
         let mut words: Vec<&[u8]> = recycle(std::mem::take(&mut self.words));
-        let plans = self.replies && !self.skip && !self.subscribed() && self.deadline.is_none();
+        let plans = self.replies && !self.skip && !self.subscribed() && self.waiter.is_none();
         let mut used = 0;
         let mut split = self.splitter.split(input, max_bulk);
         while let Ok(Split::Request(length)) = split
@@ -322,7 +338,7 @@ impl Connection {
         }
         if !steps.is_empty() {
             self.count(steps.len() as u64, io);
-            self.transact(io, &steps, &words, false);
+            self.transact(io, &steps, &words);
         }
         for step in steps.drain(..) {
             if let Step::Exec(mut multi) = step
@@ -340,12 +356,15 @@ impl Connection {
     /// Runs the request at the beginning of the input, which is part of no plan.
     fn run_alone(&mut self, input: &[u8], used: usize, io: &mut Io<'_>) -> Next {
         if !self.splitter.is_empty() {
-            let splitter = std::mem::take(&mut self.splitter);
-            let words = splitter.arguments(input);
-            let done = self.run(&words, io);
-            drop(words);
-            self.splitter = splitter;
-            let blocked = done.is_none();
+            let mut done = Some(());
+            if self.waiter.is_none() {
+                let splitter = std::mem::take(&mut self.splitter);
+                let words = splitter.arguments(input);
+                done = self.run(&words, io);
+                drop(words);
+                self.splitter = splitter;
+            }
+            let blocked = done.and_then(|()| self.wait(io)).is_none();
             if self.client.blocked.load(Ordering::Relaxed) != blocked {
                 self.client.blocked.store(blocked, Ordering::Relaxed);
                 if blocked {
@@ -355,9 +374,8 @@ impl Connection {
                 }
             }
             if blocked {
-                return Next::Blocked(self.deadline.flatten());
+                return Next::Blocked(self.waiter.as_ref().and_then(|waiter| waiter.until));
             }
-            self.deadline = None;
         }
         if self.closing { Next::Close } else { Next::Took(used) }
     }
@@ -389,13 +407,12 @@ struct Scene<'a> {
     server: &'a Arc<Server>,
     client: &'a Arc<Client>,
     now: i64,
-    timed_out: bool,
-    /// The command has blocked before.
-    waits: bool,
-    /// For how long the command wants to wait.
-    block: Option<Duration>,
+    /// The command has found nothing and waits.
+    waiter: Option<Arc<Waiter>>,
     /// The database that the connection is left with.
     selected: usize,
+    /// The database to which the next entry of the log belongs.
+    log_db: usize,
 }
 
 impl Scene<'_> {
@@ -434,12 +451,12 @@ impl Scene<'_> {
         reply: &mut Reply,
         effects: &mut Effects,
     ) -> EventResult {
-        let (start, logged, mut log_db) = (effects.log.len(), effects.logged, 0);
+        let start = effects.log.len();
         match step {
             Step::Reply(text) => reply.simple(text),
             Step::Command { command, words: own, db } => {
                 self.command(ev, command, (&words[own.clone()], *db), false, reply, effects)?;
-                effects.select(start, *db, &mut log_db);
+                effects.select(start, *db, &mut self.log_db);
             }
             Step::Exec(multi) => {
                 let mut db = multi.db;
@@ -466,12 +483,14 @@ impl Scene<'_> {
                     }
                     let start = effects.log.len();
                     self.command(ev, command, (words, db), true, reply, effects)?;
-                    effects.select(start, db, &mut log_db);
+                    effects.select(start, db, &mut self.log_db);
                 }
                 self.selected = db;
             }
         }
-        effects.enclose(start, logged);
+        if !effects.ready.is_empty() {
+            waiting::serve(ev, self.server, effects, self.now, &mut self.log_db)?;
+        }
         Ok(())
     }
 
@@ -481,7 +500,7 @@ impl Scene<'_> {
         &mut self,
         ev: &mut Event<'_>,
         command: &'static Command,
-        (words, db): (&[&[u8]], usize),
+        (words, number): (&[&[u8]], usize),
         exec: bool,
         reply: &mut Reply,
         effects: &mut Effects,
@@ -497,34 +516,22 @@ impl Scene<'_> {
             }
         };
         let start = reply.bytes.len();
-        let db = server.database(ev, db)?;
+        let db = server.database(ev, number)?;
         let mut call = Call { tx: ev.tx(), args: words, reply, server, effects, client, db, now, own_log: false };
-        match call.run(run).map_err(|fail| if self.waits { fail } else { fail.spoken() }) {
+        match call.run(run).map_err(Fail::spoken) {
             Ok(()) => {}
             Err(Fail::Abort(abort)) => return Err(Interrupt::Abort(abort)),
             Err(Fail::Error(text)) => {
                 reply.bytes.truncate(start);
                 reply.error(&text);
             }
+            Err(Fail::Block | Fail::WrongType) if exec => waiting::nothing(command, reply),
+            // A script waits for whatever it has read.
+            Err(Fail::Block | Fail::WrongType) if command.is(flags::NO_SCRIPT) => {
+                waiting::give_up(ev, client, command, reply, false)?;
+            }
             Err(Fail::Block | Fail::WrongType) => {
-                let unblock = client.unblock.get(ev)?;
-                let nothing = |reply: &mut Reply| match command.name {
-                    "blmove" | "brpoplpush" => reply.null(),
-                    _ => reply.null_array(),
-                };
-                if exec || self.timed_out {
-                    nothing(reply);
-                } else if unblock != 0 {
-                    client.unblock.set(ev, 0)?;
-                    if unblock == 1 {
-                        nothing(reply);
-                    } else {
-                        reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                    }
-                } else {
-                    self.block = Some(timeout(command, words));
-                    return Err(Interrupt::Abort(Abort::Retry));
-                }
+                self.waiter = Some(waiting::enter(ev, server, client, command, (words, number), reply.resp3)?);
             }
         }
         Ok(())
@@ -544,7 +551,15 @@ pub(crate) fn release(ev: &mut Event<'_>, server: &Server, effects: &mut Effects
     if effects.logged > 0
         && let Some(log) = &server.log
     {
+        // Several commands are one entry.
+        let several = effects.logged > 1;
+        if several {
+            ev.write(log, b"*1\r\n$5\r\nMULTI\r\n");
+        }
         ev.write(log, &effects.log);
+        if several {
+            ev.write(log, b"*1\r\n$4\r\nEXEC\r\n");
+        }
     }
     for (outbox, message) in &effects.messages {
         // A subscriber that does not read is cut off; the publisher has nothing to do with it.
@@ -557,17 +572,6 @@ pub(crate) fn release(ev: &mut Event<'_>, server: &Server, effects: &mut Effects
         ev.on_commit(move || outbox.close());
     }
     Ok(())
-}
-
-/// How long a blocking command waits, zero for ever.
-fn timeout(command: &Command, words: &[&[u8]]) -> Duration {
-    let at = match command.name {
-        "blmpop" | "bzmpop" => 1,
-        _ if command.is(flags::NO_SCRIPT) => return Duration::ZERO,
-        _ => words.len() - 1,
-    };
-    let seconds = words.get(at).and_then(|word| crate::numbers::float(word)).unwrap_or(0.0);
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }
 
 impl Session for Connection {
@@ -586,11 +590,15 @@ impl Session for Connection {
     }
 
     fn closed(&mut self, io: &mut Io<'_>, _error: Option<&std::io::Error>) {
+        let (server, id) = (self.server.clone(), self.client.id);
+        // Nobody serves a closed connection; this is so that it takes no room in the lines.
+        if let Some(waiter) = self.waiter.take() {
+            io.event(|ev| Ok(waiter.leave(ev, &server)?));
+        }
         if self.client.blocked.swap(false, Ordering::Relaxed) {
             self.server.blocked.fetch_sub(1, Ordering::Relaxed);
         }
         crate::pubsub::forget(self, io);
-        let (server, id) = (self.server.clone(), self.client.id);
         io.event(|ev| {
             server.clients.remove(ev, &id)?;
             Ok(())
