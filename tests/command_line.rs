@@ -61,7 +61,7 @@ fn a_program_of_the_model_checker_runs_again() {
     let output = replay("rx wx | rx wx");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.starts_with("eager `rx wx | rx wx`: ") && text.ends_with(" executions, clean\n"), "{text}");
-    assert_eq!(replay("rx wz").status.code(), Some(2));
+    assert_eq!(replay("rx wq").status.code(), Some(2));
 }
 
 #[test]
