@@ -480,7 +480,7 @@ pub(crate) fn sort(call: &mut Call<'_, '_>) -> Done {
         None => Vec::new(),
         Some(Value::List(list)) => list.iter().collect(),
         Some(Value::Set(set)) => set.keys().collect(),
-        Some(Value::ZSet(zset)) => zset.order.iter().map(|(_, member)| member).collect(),
+        Some(Value::ZSet(zset)) => zset.order.from(0).map(|(_, member)| member).collect(),
         Some(_) => return error(crate::call::WRONG_TYPE),
     };
     let sorts = by.is_none_or(|pattern| pattern.contains(&b'*'));

@@ -38,6 +38,7 @@ mod log;
 mod numbers;
 mod plan;
 mod pubsub;
+mod ranking;
 mod reply;
 mod scripts;
 mod server;

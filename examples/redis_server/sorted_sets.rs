@@ -265,13 +265,13 @@ fn select(zset: &ZSet, part: &Part, reverse: bool, skip: usize, limit: usize) ->
         ranks = zset.len() - ranks.end..zset.len() - ranks.start;
     }
     let count = ranks.len().saturating_sub(skip).min(limit);
-    let mut focus = zset.order.focus();
-    let member = |rank: usize| focus.get(rank).map(|(score, member)| (member.clone(), score.0));
+    let first = if reverse { ranks.end.saturating_sub(skip + count) } else { ranks.start + skip };
+    let mut ranked: Ranked =
+        zset.order.from(first).take(count).map(|(score, member)| (member.clone(), score.0)).collect();
     if reverse {
-        (ranks.end.saturating_sub(skip + count)..ranks.end.saturating_sub(skip)).rev().filter_map(member).collect()
-    } else {
-        (ranks.start + skip..ranks.start + skip + count).filter_map(member).collect()
+        ranked.reverse();
     }
+    ranked
 }
 
 /// What the commands that answer or store a range share.

@@ -5,7 +5,6 @@
 //! one nothing but garbage.
 
 use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::fmt;
 use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
@@ -23,7 +22,7 @@ pub(crate) type Fields = Shared<Table<Bytes>>;
 /// A set.
 pub(crate) type Set = Shared<Table<()>>;
 /// A sorted set.
-pub(crate) type ZSet = Shared<Ranking>;
+pub(crate) type ZSet = Shared<crate::ranking::Ranking>;
 
 /// A container behind one pointer, so that readers share it for the price of a count and items stay small. Whoever changes it gets a
 /// copy of its root first, if it is shared.
@@ -325,70 +324,8 @@ impl<V: Clone> Table<V> {
     }
 }
 
-/// A score, ordered as numbers are. There is no NaN among them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Score(pub(crate) f64);
-
-impl Eq for Score {}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal)
-    }
-}
-
-/// The members of a sorted set, by name and by score.
-#[derive(Clone, Default)]
-pub(crate) struct Ranking {
-    pub(crate) members: Table<f64>,
-    /// In order, so that a rank is a position: it is found, and what has it, in the logarithm of the length.
-    pub(crate) order: Vector<(Score, Bytes)>,
-}
-
-impl Ranking {
-    pub(crate) fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    /// How many members fulfil a condition that some of the lowest fulfil and no others.
-    pub(crate) fn count_while(&self, condition: impl Fn(&(Score, Bytes)) -> bool) -> usize {
-        let order = |entry: &(Score, Bytes)| if condition(entry) { Ordering::Less } else { Ordering::Greater };
-        self.order.binary_search_by(order).unwrap_or_else(|rank| rank)
-    }
-
-    /// How many members stand before this one.
-    pub(crate) fn rank(&self, score: f64, member: &[u8]) -> usize {
-        self.count_while(|(own, name)| (*own, &**name) < (Score(score), member))
-    }
-
-    pub(crate) fn insert(&mut self, member: &[u8], score: f64) -> bool {
-        if let Some(old) = self.members.get(member).copied() {
-            if old == score {
-                return false;
-            }
-            self.order.remove(self.rank(old, member));
-        }
-        self.order.insert(self.rank(score, member), (Score(score), member.into()));
-        self.members.insert(member, score)
-    }
-
-    pub(crate) fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        let score = self.members.remove(member)?;
-        self.order.remove(self.rank(score, member));
-        Some(score)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -404,37 +341,5 @@ mod tests {
             assert_eq!((own.encoding(), &*own), (if length <= 44 { "embstr" } else { "raw" }, &*text));
         }
         assert_eq!(Text::from_integer(i64::MIN).to_vec(), i64::MIN.to_string().into_bytes());
-    }
-
-    /// Random changes of a table and a sorted set, tried against the standard library's map.
-    #[test]
-    fn tables_agree_with_a_map() {
-        let mut seed = 3_u64;
-        let mut random = move |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) % below
-        };
-        let (mut set, mut model) = (ZSet::default(), BTreeMap::new());
-        for round in 0..40_000 {
-            let growing = round % 8000 < 5000;
-            let member = format!("m{}", random(1000)).into_bytes();
-            if random(10) < if growing { 8 } else { 2 } {
-                let score = random(50) as f64;
-                assert_eq!(set.insert(&member, score), model.insert(member, score).is_none());
-            } else {
-                assert_eq!(set.remove(&member), model.remove(&member));
-            }
-            assert_eq!((set.len(), set.order.len()), (model.len(), model.len()));
-            if round % 97 == 0 {
-                let mut by_score: Vec<_> =
-                    model.iter().map(|(member, score)| (Score(*score), Bytes::from(&**member))).collect();
-                by_score.sort();
-                assert!(set.order.iter().eq(by_score.iter()));
-                for (rank, (score, member)) in by_score.iter().enumerate().step_by(17) {
-                    assert_eq!(set.rank(score.0, member), rank);
-                }
-                assert!(model.iter().all(|(member, score)| set.members.get(member) == Some(score)));
-            }
-        }
     }
 }
