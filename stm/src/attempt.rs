@@ -106,6 +106,8 @@ pub struct Attempt<A: Atomics = Native> {
     age: u64,
     /// Whom this transaction lost to, to be waited for after the rollback: slot and its count of ended transactions.
     pub(crate) lost_to: Option<(usize, u64)>,
+    /// How many transactions had committed here when one last met a lock that was released soon.
+    met_lock_at: u64,
     /// The line of the program whose access ended the attempt, if it was the access of a variable.
     lost_at: Option<&'static Location<'static>>,
     pub(crate) garbage: Garbage,
@@ -149,6 +151,7 @@ impl<A: Atomics> Attempt<A> {
             replaced: Vec::new(),
             age: NO_AGE,
             lost_to: None,
+            met_lock_at: 0,
             lost_at: None,
             garbage: Garbage::default(),
             blocked: None,
@@ -577,6 +580,17 @@ impl<A: Atomics> Attempt<A> {
         }
     }
 
+    /// After meeting a lock that was released soon: where that happens all the time, and nobody waits for this transaction, leaves the others
+    /// alone for a moment. They then find what they write in their own cache, and do in that moment what would take several times as
+    /// long if the lines went to and fro.
+    fn stand_back(&mut self) {
+        let commits = self.slot.counters.commits.get();
+        let since = commits - std::mem::replace(&mut self.met_lock_at, commits);
+        if since < CROWD && self.locks.is_empty() && !self.encumbered {
+            (0..STEPS_BACK).for_each(|_| A::spin());
+        }
+    }
+
     /// Meets an object locked by another transaction: waits until it may have been released, or gives way.
     ///
     /// Deadlock is excluded by *wait-die* (Rosenkrantz, Stearns and Lewis, TODS 1978): a transaction that holds locks waits only
@@ -589,14 +603,19 @@ impl<A: Atomics> Attempt<A> {
         if !A::CAN_WAIT {
             return Err(Abort::Locked);
         }
-        let other = self.domain.slot(seen.slot());
-        // Before the last look at the header: the attempt that holds the lock has not been counted yet.
-        let ended = other.attempts_ended();
         for _ in 0..SPINS {
             A::spin();
             if header.load(Ordering::Relaxed) != seen.0 {
+                self.stand_back();
                 return Ok(());
             }
+        }
+        // Not earlier: in other threads' slots stands what they write in each transaction.
+        let other = self.domain.slot(seen.slot());
+        let ended = other.attempts_ended();
+        // The attempt that holds the lock has not been counted yet.
+        if header.load(Ordering::Relaxed) != seen.0 {
+            return Ok(());
         }
         // Relaxed: a request that is seen late is seen when the next park times out.
         let interrupted = self.interrupt.as_ref().is_some_and(|interrupt| interrupt.load(Ordering::Relaxed));
@@ -615,6 +634,12 @@ impl<A: Atomics> Attempt<A> {
 
 /// How often a waiter looks again before it parks: about as long as a short commit takes.
 const SPINS: usize = 48;
+
+/// Meeting others' locks with fewer commits in between is a crowd.
+const CROWD: u64 = 64;
+
+/// How long one stands back from a crowd, in steps of waiting: about a hundred of the shortest transactions.
+const STEPS_BACK: usize = 128;
 
 impl<A: Atomics> Drop for Attempt<A> {
     fn drop(&mut self) {
