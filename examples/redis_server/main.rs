@@ -22,6 +22,7 @@
 //! | `table` | the one table of commands |
 //! | `scripts` | EVAL and libraries, in the flowgraph language |
 //! | `several` | what commands on several keys have in common |
+//! | `ranking` | the members of a sorted set, by name and by rank |
 //! | `waiting` | commands that wait for an element, and who is served first |
 //! | `strings`, `hashes`, `lists`, `sets`, `sorted_sets`, `keys`, `pubsub`, `connection`, `admin` | the commands, by family |
 //! | `log` | the append-only file, replayed at the start |

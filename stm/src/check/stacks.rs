@@ -159,3 +159,33 @@ macro_rules! keep_model_stacks {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_is_kept_with_its_guard_and_other_memory_is_not() {
+        let read_write = libc::PROT_READ | libc::PROT_WRITE;
+        let new = |bytes, flag| {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flag;
+            // SAFETY: a mapping of its own.
+            let address = unsafe { map(std::ptr::null_mut(), bytes, read_write, flags, -1, 0) };
+            assert_ne!(address, libc::MAP_FAILED);
+            address
+        };
+        let mapped = || STACKS.with_borrow(|stacks| (stacks.used.len(), stacks.free.len()));
+        let stack = new(36_864, libc::MAP_STACK);
+        // SAFETY: the mappings of this test, each used until it is given back.
+        unsafe {
+            assert_eq!(protect(stack, 4096, libc::PROT_NONE), 0);
+            assert_eq!((unmap(stack, 36_864), mapped()), (0, (0, 1)));
+            assert_eq!((new(36_864, libc::MAP_STACK), mapped()), (stack, (1, 0)), "the same one");
+            let unguarded = new(36_864, libc::MAP_STACK);
+            assert_eq!((unmap(unguarded, 36_864), mapped()), (0, (1, 0)), "one without a guard is given back");
+            let other = new(36_864, 0);
+            assert_eq!((unmap(other, 36_864), mapped()), (0, (1, 0)), "no stack");
+            assert_eq!((unmap(stack, 36_864), mapped()), (0, (0, 1)));
+        }
+    }
+}

@@ -90,6 +90,18 @@ struct Branch<K> {
     children: Few<Link, FANOUT>,
 }
 
+impl<K> Branch<K> {
+    /// Below which child a key is, if it is anywhere.
+    #[inline(always)]
+    fn child_of<Q>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        self.keys.partition_point(|k| k.borrow() <= key)
+    }
+}
+
 /// A step on the way to a leaf: the branch, and which of its children comes next.
 struct Step<'a> {
     link: &'a Link,
@@ -122,6 +134,25 @@ where
         Shared::new(Tree { root, count, entries: PhantomData })
     }
 
+    /// The link to a leaf and what it holds, a leaf or nothing: at each branch on the way, `choose` says which child comes next.
+    #[inline(always)]
+    fn descend<'a, R: Read>(
+        &'a self,
+        tx: &mut R,
+        mut choose: impl FnMut(&'a Link, u64, &'a Branch<K>) -> usize,
+    ) -> Result<(&'a Link, u64)> {
+        let mut link = &self.root;
+        loop {
+            let word = link.get(tx)?;
+            if word & tag::MASK != tag::BRANCH {
+                return Ok((link, word));
+            }
+            // SAFETY: the link, just read, says that the word leads to a branch.
+            let branch = unsafe { node::<Branch<K>>(word - tag::BRANCH) };
+            link = &branch.children[choose(link, word - tag::BRANCH, branch)];
+        }
+    }
+
     /// The entry of a key.
     #[inline]
     pub(super) fn find<R: Read, Q>(&self, tx: &mut R, key: &Q) -> Result<Option<&Cell<V>>>
@@ -129,26 +160,17 @@ where
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        let mut link = &self.root;
-        loop {
-            let word = link.get(tx)?;
-            match word & tag::MASK {
-                tag::BRANCH => {
-                    // SAFETY: the link, just read, says that the word leads to a branch.
-                    let branch = unsafe { node::<Branch<K>>(word - tag::BRANCH) };
-                    link = &branch.children[branch.keys.partition_point(|k| k.borrow() <= key)];
-                }
-                tag::LEAF => {
-                    // SAFETY: as above.
-                    let leaf = unsafe { node::<Leaf<K>>(word - tag::LEAF) };
-                    let found = leaf.keys.binary_search_by(|k| k.borrow().cmp(key)).ok();
-                    // SAFETY: a leaf's words lead to entries, which are unlinked only with it.
-                    return Ok(found.map(|at| unsafe { node(leaf.entries[at]) }));
-                }
-                _ => return Ok(None),
-            }
+        let (_, word) = self.descend(tx, |_, _, branch| branch.child_of(key))?;
+        if word == 0 {
+            return Ok(None);
         }
+        // SAFETY: the way ends at a leaf or at nothing.
+        let leaf = unsafe { node::<Leaf<K>>(word - tag::LEAF) };
+        let found = leaf.keys.binary_search_by(|k| k.borrow().cmp(key)).ok();
+        // SAFETY: a leaf's words lead to entries, which are unlinked only with it.
+        Ok(found.map(|at| unsafe { node(leaf.entries[at]) }))
     }
+
     /// The way to a key, with all its steps.
     pub(super) fn way<R: Read, Q>(&self, tx: &mut R, key: &Q) -> Result<Way<'_, V>>
     where
@@ -156,29 +178,21 @@ where
         Q: Ord + ?Sized,
     {
         let mut steps = Vec::new();
-        let mut link = &self.root;
-        loop {
-            let word = link.get(tx)?;
-            match word & tag::MASK {
-                tag::BRANCH => {
-                    // SAFETY: the link, just read, says that the word leads to a branch.
-                    let branch = unsafe { node::<Branch<K>>(word - tag::BRANCH) };
-                    let child = branch.keys.partition_point(|k| k.borrow() <= key);
-                    steps.push(Step { link, branch: word - tag::BRANCH, child });
-                    link = &branch.children[child];
-                }
-                tag::LEAF => {
-                    // SAFETY: as above.
-                    let leaf = unsafe { node::<Leaf<K>>(word - tag::LEAF) };
-                    let found = leaf.keys.binary_search_by(|k| k.borrow().cmp(key));
-                    // SAFETY: a leaf's words lead to entries, which are unlinked only with it.
-                    let value = found.ok().map(|at| unsafe { node(leaf.entries[at]) });
-                    let (Ok(at) | Err(at)) = found;
-                    return Ok(Way { steps, link, word, at, value });
-                }
-                _ => return Ok(Way { steps, link, word, at: 0, value: None }),
-            }
+        let (link, word) = self.descend(tx, |link, at, branch| {
+            let child = branch.child_of(key);
+            steps.push(Step { link, branch: at, child });
+            child
+        })?;
+        if word == 0 {
+            return Ok(Way { steps, link, word, at: 0, value: None });
         }
+        // SAFETY: the way ends at a leaf or at nothing.
+        let leaf = unsafe { node::<Leaf<K>>(word - tag::LEAF) };
+        let found = leaf.keys.binary_search_by(|k| k.borrow().cmp(key));
+        // SAFETY: a leaf's words lead to entries, which are unlinked only with it.
+        let value = found.ok().map(|at| unsafe { node(leaf.entries[at]) });
+        let (Ok(at) | Err(at)) = found;
+        Ok(Way { steps, link, word, at, value })
     }
 
     /// A new branch with what the links of `children` hold.
@@ -188,6 +202,7 @@ where
         let branch = Branch::<K> { keys: Few::collect(keys), children: Few::collect(children) };
         birth(tx, branch) | tag::BRANCH
     }
+
     /// Adds a key that is not there, at the end of its way.
     pub(super) fn add<P: Protocol>(&self, tx: &mut Tx<'_, P>, mut way: Way<'_, V>, key: K, value: V) -> Result<()> {
         // SAFETY: an entry is retired when it is unlinked, or with the tree.
@@ -288,6 +303,7 @@ where
         };
         link.set(tx, word)
     }
+
     /// How many keys there are.
     pub(super) fn len<R: Read>(&self, tx: &mut R) -> Result<usize> {
         Ok(self.count.sum(tx)? as usize)
@@ -326,9 +342,7 @@ where
                     // SAFETY: the link, just read, says so.
                     let branch = unsafe { node::<Branch<K>>(word - tag::BRANCH) };
                     let first = match bounds.0 {
-                        Bound::Included(low) | Bound::Excluded(low) => {
-                            branch.keys.partition_point(|k| k.borrow() <= low)
-                        }
+                        Bound::Included(low) | Bound::Excluded(low) => branch.child_of(low),
                         Bound::Unbounded => 0,
                     };
                     for (index, child) in branch.children.iter().enumerate().skip(first) {
@@ -375,32 +389,24 @@ where
         }
         below(tx, &self.root, bounds, &mut f).map(|_| ())
     }
+
     /// The key and value at the end of the way that takes child `choose(children)` everywhere.
     pub(super) fn outermost<R: Read>(&self, tx: &mut R, choose: impl Fn(usize) -> usize) -> Result<Option<(K, V)>>
     where
         V: Clone,
     {
-        let mut link = &self.root;
-        loop {
-            let word = link.get(tx)?;
-            match word & tag::MASK {
-                tag::BRANCH => {
-                    // SAFETY: the link, just read, says so.
-                    let branch = unsafe { node::<Branch<K>>(word - tag::BRANCH) };
-                    link = &branch.children[choose(branch.children.len())];
-                }
-                tag::LEAF => {
-                    // SAFETY: as above.
-                    let leaf = unsafe { node::<Leaf<K>>(word - tag::LEAF) };
-                    let at = choose(leaf.keys.len());
-                    // SAFETY: a leaf's words lead to entries.
-                    let value = unsafe { node::<Cell<V>>(leaf.entries[at]) }.get(tx)?;
-                    return Ok(Some((leaf.keys[at].clone(), value)));
-                }
-                _ => return Ok(None),
-            }
+        let (_, word) = self.descend(tx, |_, _, branch| choose(branch.children.len()))?;
+        if word == 0 {
+            return Ok(None);
         }
+        // SAFETY: the way ends at a leaf or at nothing.
+        let leaf = unsafe { node::<Leaf<K>>(word - tag::LEAF) };
+        let at = choose(leaf.keys.len());
+        // SAFETY: a leaf's words lead to entries.
+        let value = unsafe { node::<Cell<V>>(leaf.entries[at]) }.get(tx)?;
+        Ok(Some((leaf.keys[at].clone(), value)))
     }
+
     /// Removes every key.
     pub(super) fn clear<P: Protocol>(&self, tx: &mut Tx<'_, P>) -> Result<()> {
         // Reads every link, so that nothing can be added below one that is cut off.
