@@ -131,7 +131,8 @@ unsafe fn read_history<A: Atomics>(tx: &mut Attempt<A>, place: Place<A>) -> Resu
                 // between.
                 // SAFETY: as above. Acquire: as in `lazy::look`.
                 let value = unsafe { place.field() }.load(Ordering::Acquire);
-                if header.load(Ordering::Relaxed) == version {
+                let same = header.load(Ordering::Relaxed) == version;
+                if crate::mutant!(A, "mvcc-header-not-read-again", same, true) {
                     return Ok(value);
                 }
             }
